@@ -1,0 +1,138 @@
+"""One validated configuration per stage, and the whole of them for a job; read from TOML or built in Python."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from trt_anon.errors import ConfigError
+
+ClassName = Literal["face", "license_plate"]
+
+
+class StageConfig(BaseModel):
+    """Base of every configuration: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Model = TypeVar("Model", bound=StageConfig)
+
+
+class Scale(StageConfig):
+    """One detector pass: the upright picture is scaled so that its longer side lies in this range.
+
+    With neither bound the picture keeps its size; with both equal the longer side is exactly that.
+    """
+
+    min_long_side_px: Annotated[int, Field(ge=32, le=16384)] | None = None
+    max_long_side_px: Annotated[int, Field(ge=32, le=16384)] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        low, high = self.min_long_side_px, self.max_long_side_px
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"min_long_side_px {low} is larger than max_long_side_px {high}")
+        return self
+
+    def factor(self, width_px: float, height_px: float) -> float:
+        """Scale factor for an upright picture of that size."""
+        side = max(width_px, height_px)
+        wanted = side
+        if self.min_long_side_px is not None:
+            wanted = max(wanted, self.min_long_side_px)
+        if self.max_long_side_px is not None:
+            wanted = min(wanted, self.max_long_side_px)
+        return wanted / side
+
+
+class DetectConfig(StageConfig):
+    """What to look for, and with what.
+
+    detectors: recipe names or ONNX recipe files; empty means the default detector of each class.
+    threshold: minimum score; None takes each recipe's own.
+    """
+
+    classes: Annotated[tuple[ClassName, ...], Field(min_length=1)] = ("face",)
+    detectors: tuple[str, ...] = ()
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+
+class RedactConfig(StageConfig):
+    """How a region is destroyed.
+
+    strength: the size of the smallest detail that survives, as a share of the object's longer side: sigma of the
+    Gaussian, side of a pixelation cell; solid fill has none. grow: the region's size relative to the detected box.
+    """
+
+    method: Literal["gaussian", "pixelate", "solid"] = "gaussian"
+    strength: Annotated[float, Field(gt=0, le=1)] = 0.2
+    shape: Literal["ellipse", "box", "rounded"] = "ellipse"
+    grow: Annotated[float, Field(ge=1, le=4)] = 1.3
+
+
+class SinkConfig(StageConfig):
+    """How results are written.
+
+    codec: `same` keeps the input's family. quality: 1 (small) to 100; None is visually lossless video, and for JPEG the
+    input's own quantization tables. encoder_preset: the encoder's own speed setting, None is the library's choice.
+    """
+
+    codec: Literal["same", "h264", "hevc", "vp9", "av1"] = "same"
+    quality: Annotated[int, Field(ge=1, le=100)] | None = None
+    encoder_preset: str | None = None
+    audio: Literal["copy", "drop"] = "copy"
+    subtitles: Literal["copy", "drop"] = "copy"
+    metadata: Literal["drop", "keep"] = "drop"
+
+
+class RuntimeConfig(StageConfig):
+    """Where detectors run. threads: of the whole process's inference; None takes what the machine has."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    runtime: Literal["auto", "openvino", "onnxruntime", "null"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+
+
+class PipelineConfig(StageConfig):
+    """How many frames may wait between two stages; bounds the memory of a job."""
+
+    queue_frames: Annotated[int, Field(ge=1, le=256)] = 8
+
+
+class AnonymizeConfig(StageConfig):
+    """Everything that shapes an anonymization."""
+
+    detect: DetectConfig = DetectConfig()
+    redact: RedactConfig = RedactConfig()
+    sink: SinkConfig = SinkConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+    pipeline: PipelineConfig = PipelineConfig()
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> AnonymizeConfig:
+        """Read a configuration file; a wrong key or value is a ConfigError that names it."""
+        return load_toml(cls, Path(path))
+
+
+def load_toml(model: type[Model], path: Path) -> Model:
+    """Read and validate a TOML file."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    return validated(model, raw, str(path))
+
+
+def validated(model: type[Model], values: dict[str, Any], where: str) -> Model:
+    """`model(**values)`, with pydantic's findings as one readable ConfigError."""
+    try:
+        return model(**values)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors(include_url=False)]
+        raise ConfigError(f"{where}: " + "; ".join(lines)) from error

@@ -1,0 +1,1 @@
+"""Detector families: what each wants as input and how its outputs become boxes."""

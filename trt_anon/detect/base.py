@@ -1,0 +1,71 @@
+"""The protocol of detector families, and what they exchange with the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """How a detector wants its picture: value = (code - mean) * scale, channels in the order of `channels`.
+
+    fit: `letterbox` keeps the aspect ratio and pads at the right and bottom with `pad_value` (before mean and scale);
+    `stretch` fills the input. stride_px: height and width are multiples of it.
+    size_px: (width, height) where the model has a fixed size, else None.
+    """
+
+    channels: Literal["rgb", "bgr"] = "rgb"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    fit: Literal["letterbox", "stretch"] = "letterbox"
+    stride_px: int = 32
+    pad_value: int = 0
+    size_px: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """Boxes of one image above the score threshold, in pixels of the network's input, before suppression.
+
+    boxes_xyxy: (N, 4) float32. scores: (N,) float32. class_ids: (N,) int32 in the detector's own numbering.
+    landmarks: (N, K, 2) float32 or None.
+    """
+
+    boxes_xyxy: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    class_ids: NDArray[np.int32]
+    landmarks: NDArray[np.float32] | None = None
+
+
+class Family(Protocol):
+    """One way of turning a network's outputs into boxes."""
+
+    @property
+    def name(self) -> str:
+        """The name that recipes use."""
+        ...
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """How the detector wants its picture."""
+        ...
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The outputs that `decode` reads."""
+        ...
+
+    def decode(
+        self, outputs: Mapping[str, NDArray[Any]], input_hw_px: tuple[int, int], threshold: float
+    ) -> list[Candidates]:
+        """Candidates of each image of the batch, scores >= threshold.
+
+        Raises ModelError where outputs are missing, shaped otherwise than the family expects (found against
+        expected), or hold values that are not finite: a broken detector must not pass for an empty street.
+        """
+        ...

@@ -1,0 +1,79 @@
+"""Every error that trt_anon raises on purpose, in one tree.
+
+    TrtAnonError
+    +-- UsageError            the caller asked for something that cannot be (exit code 2)
+    |   +-- ConfigError       a configuration value or file is wrong
+    +-- MissingError          something needed is not here (exit code 3)
+    |   +-- PackageMissing    an optional package is not installed
+    |   +-- ModelMissing      a model file is not here; the message names the way to get it
+    |   +-- DeviceMissing     the device asked for is not on this machine
+    +-- ModelError            a model is not what its recipe says, or cannot be run
+    |   +-- HashMismatch      the file's SHA-256 is not the pinned one
+    +-- MediaError            an input cannot be read, or an output cannot be written
+    |   +-- InputError        the input is missing, empty, truncated, corrupt or of no known kind
+    |   +-- OutputError       the output exists already, or cannot be written
+    +-- PipelineError         a stage failed while frames were under way; nothing was published
+
+Native errors (FFmpeg, OpenVINO, ONNX Runtime) are wrapped once, at the stage that calls the library, with
+``raise ... from error``. Messages name files and causes, never boxes or anything else about a detection.
+"""
+
+from __future__ import annotations
+
+
+class TrtAnonError(Exception):
+    """Base of all errors raised by trt_anon; `exit_code` is what the command line returns for it."""
+
+    exit_code = 1
+
+
+class UsageError(TrtAnonError):
+    """The caller asked for something that cannot be done."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration value, recipe or configuration file is wrong."""
+
+
+class MissingError(TrtAnonError):
+    """Something needed is not on this machine; the message says how to get it."""
+
+    exit_code = 3
+
+
+class PackageMissing(MissingError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+
+class ModelMissing(MissingError):
+    """A model file is not on this machine; the message names the command that fetches it."""
+
+
+class DeviceMissing(MissingError):
+    """The device that was asked for explicitly is not on this machine."""
+
+
+class ModelError(TrtAnonError):
+    """A model is not what its recipe says, or its runtime failed on it."""
+
+
+class HashMismatch(ModelError):
+    """A file's SHA-256 differs from the pinned one; the file is refused."""
+
+
+class MediaError(TrtAnonError):
+    """An image or video cannot be read or written."""
+
+
+class InputError(MediaError):
+    """An input is missing, empty, truncated, corrupt or of no known kind."""
+
+
+class OutputError(MediaError):
+    """An output exists already or cannot be written."""
+
+
+class PipelineError(TrtAnonError):
+    """A stage failed while frames were under way; nothing was published."""

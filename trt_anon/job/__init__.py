@@ -1,0 +1,1 @@
+"""Jobs: many files, atomic publication, reports."""

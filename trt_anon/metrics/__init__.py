@@ -1,0 +1,1 @@
+"""What is measured: cover and redacted pixels."""

@@ -1,0 +1,1 @@
+"""From frames in any pixel format to a detector's input tensor."""

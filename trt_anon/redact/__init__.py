@@ -1,0 +1,1 @@
+"""Redaction: regions of a frame are destroyed in its own planes."""

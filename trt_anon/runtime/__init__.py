@@ -1,0 +1,1 @@
+"""Runtimes: a model file in, tensors in, tensors out."""

@@ -1,0 +1,1 @@
+"""Sinks: frames in, a file out."""

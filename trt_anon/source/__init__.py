@@ -1,0 +1,1 @@
+"""Sources: a file in, frames out, in presentation order and in their native pixel format."""
