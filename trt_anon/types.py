@@ -157,6 +157,24 @@ class Frame:
         return None if self.pts is None else float(self.pts * self.time_base)
 
 
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """How a detector wants its picture: value = (code - mean) * scale, channels in the order of `channels`.
+
+    fit: `letterbox` keeps the aspect ratio and pads at the right and bottom with `pad_value` (before mean and scale);
+    `stretch` fills the input. stride_px: height and width are multiples of it.
+    size_px: (width, height) where the model has a fixed size, else None.
+    """
+
+    channels: Literal["rgb", "bgr"] = "rgb"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    fit: Literal["letterbox", "stretch"] = "letterbox"
+    stride_px: int = 32
+    pad_value: int = 0
+    size_px: tuple[int, int] | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
     """What was found in one frame, in upright pixels, best score first.

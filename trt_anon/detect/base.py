@@ -4,28 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-
-@dataclass(frozen=True, slots=True)
-class InputSpec:
-    """How a detector wants its picture: value = (code - mean) * scale, channels in the order of `channels`.
-
-    fit: `letterbox` keeps the aspect ratio and pads at the right and bottom with `pad_value` (before mean and scale);
-    `stretch` fills the input. stride_px: height and width are multiples of it.
-    size_px: (width, height) where the model has a fixed size, else None.
-    """
-
-    channels: Literal["rgb", "bgr"] = "rgb"
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    fit: Literal["letterbox", "stretch"] = "letterbox"
-    stride_px: int = 32
-    pad_value: int = 0
-    size_px: tuple[int, int] | None = None
+from trt_anon.types import InputSpec as InputSpec
 
 
 @dataclass(frozen=True, slots=True, eq=False)
