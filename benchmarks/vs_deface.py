@@ -1,0 +1,128 @@
+"""Frames per second and cover against deface 1.5.0: same clips, same machine, one run.
+
+    python benchmarks/vs_deface.py --data ../shared [--rounds 3] [--result benchmarks/results/MACHINE.json]
+
+deface runs in a virtual environment of its own (made on first use, with ONNX Runtime). Times are of whole commands,
+start-up included, run in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from clips import make_clip
+from cover import measure_cover
+from harness import Run, Spread, interleaved, run_command, write_result
+
+HERE = Path(__file__).parent
+FRAMES = 300
+COVER_AT = 0.75
+
+
+def deface_environment(folder: Path) -> Path:
+    """The `bin` folder of a virtual environment with deface 1.5.0 and ONNX Runtime."""
+    binaries = folder / "bin"
+    if not (binaries / "deface").exists():
+        venv.create(folder, with_pip=True)
+        packages = ["deface==1.5.0", "onnx", "onnxruntime"]
+        subprocess.run([binaries / "python", "-m", "pip", "install", "--quiet", *packages], check=True)
+    return binaries
+
+
+def compare_speed(clip: Path, deface: Path, rounds: int, scratch: Path) -> dict[str, Any]:
+    """Whole commands in turn: deface, this library's default, and this library with deface's detector at its size."""
+    ours = [sys.executable, "-m", "trt_anon", "anonymize", str(clip), "--quiet", "--overwrite"]
+
+    def command(*arguments: str) -> Callable[[], Run]:
+        return lambda: run_command(arguments)
+
+    runs = interleaved(
+        {
+            "deface": command(
+                str(deface / "deface"), str(clip), "--backend", "onnxrt", "-o", str(scratch / "deface.mp4")
+            ),
+            "default": command(*ours, "-o", str(scratch / "default.mp4")),
+            "centerface": command(*ours, "-o", str(scratch / "centerface.mp4"), "--detector", "centerface"),
+        },
+        rounds=rounds,
+    )
+    figures: dict[str, Any] = {}
+    for name, results in runs.items():
+        figures[name] = {
+            "fps": Spread.of([FRAMES / run.wall_seconds for run in results]),
+            "cpu_ms_per_frame": Spread.of([1000 * run.cpu_seconds / FRAMES for run in results]),
+            "peak_rss_mib": Spread.of([run.peak_rss_mib for run in results]),
+        }
+    for name in ("default", "centerface"):
+        pairs = zip(runs["deface"], runs[name], strict=True)
+        figures[name]["times_deface"] = Spread.of([d.wall_seconds / o.wall_seconds for d, o in pairs])
+    return figures
+
+
+def compare_cover(annotations: Path, deface: Path) -> dict[str, Any]:
+    """Covered share of labelled faces, redacted share of pixels, detection time per image."""
+    script = [deface / "python", HERE / "deface_cover.py", annotations]
+    theirs = json.loads(subprocess.run(script, check=True, capture_output=True, text=True).stdout)
+    results = {
+        "deface": theirs,
+        "default": measure_cover(annotations),
+        "centerface": measure_cover(annotations, detectors=("centerface",)),
+    }
+    return {
+        name: {
+            "faces": len(result["covers"]),
+            "covered_share": sum(c >= COVER_AT for c in result["covers"]) / len(result["covers"]),
+            "redacted_share": result["redacted_share"],
+            "ms_per_image": result["ms_per_image"],
+        }
+        for name, result in results.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared", help="folder that holds data/")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--deface-venv", type=Path, default=Path(tempfile.gettempdir()) / "deface-1.5.0-venv")
+    parser.add_argument("--result", type=Path, default=None, help="result file to write into")
+    parser.add_argument("--skip-cover", action="store_true")
+    arguments = parser.parse_args()
+
+    deface = deface_environment(arguments.deface_venv)
+    original = arguments.data / "data/videos/intel_one-by-one-person.mp4"
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        for name, size in (("768x432", None), ("1920x1080", (1920, 1080))):
+            clip = make_clip(original, scratch / f"{name}.mp4", frames=FRAMES, size_px=size)
+            figures[name] = compare_speed(clip, deface, arguments.rounds, scratch)
+    if not arguments.skip_cover:
+        figures["cover"] = compare_cover(arguments.data / "data/faces/facemask853/annotations.json", deface)
+
+    print(f"{'':>12} {'':>12} {'fps':>8} {'x deface':>9} {'CPU ms/frame':>13} {'RSS MiB':>8}")
+    for clip_name in ("768x432", "1920x1080"):
+        for name, f in figures[clip_name].items():
+            ratio = f"{f['times_deface'].median:.2f}" if "times_deface" in f else ""
+            print(
+                f"{clip_name:>12} {name:>12} {f['fps'].median:8.1f} {ratio:>9} "
+                f"{f['cpu_ms_per_frame'].median:13.1f} {f['peak_rss_mib'].median:8.0f}"
+            )
+    for name, f in figures.get("cover", {}).items():
+        print(
+            f"cover {name:>12}: {100 * f['covered_share']:.1f}% of {f['faces']} faces, "
+            f"{100 * f['redacted_share']:.1f}% of pixels, {f['ms_per_image']:.1f} ms/image"
+        )
+    if arguments.result:
+        write_result(arguments.result, "vs_deface", figures)
+
+
+if __name__ == "__main__":
+    main()

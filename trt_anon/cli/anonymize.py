@@ -1,0 +1,141 @@
+"""`trt-anon anonymize`: files and folders in, anonymized files out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from trt_anon.cli import options
+from trt_anon.cli.options import OUTPUT, REDACTION
+from trt_anon.cli.progress import progress_view
+
+if TYPE_CHECKING:
+    from trt_anon.job.report import JobReport
+
+
+def anonymize(
+    inputs: options.Inputs,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Output file for one input; a folder for several or for a folder.",
+            show_default=False,
+        ),
+    ],
+    detect: options.Detect = None,
+    detector: options.Detector = None,
+    threshold: options.Threshold = None,
+    redact: Annotated[
+        str | None,
+        typer.Option("--redact", help="gaussian, pixelate or solid.  [default: gaussian]", rich_help_panel=REDACTION),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            "--strength",
+            help="Smallest detail that survives, as a share of the object's size.  [default: 0.2]",
+            rich_help_panel=REDACTION,
+        ),
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option("--shape", help="ellipse, box or rounded.  [default: ellipse]", rich_help_panel=REDACTION),
+    ] = None,
+    grow: Annotated[
+        float | None,
+        typer.Option(
+            "--grow", help="Region size relative to the found box.  [default: 1.3]", rich_help_panel=REDACTION
+        ),
+    ] = None,
+    audio: Annotated[
+        str | None, typer.Option("--audio", help="copy or drop.  [default: copy]", rich_help_panel=OUTPUT)
+    ] = None,
+    subtitles: Annotated[
+        str | None, typer.Option("--subtitles", help="copy or drop.  [default: copy]", rich_help_panel=OUTPUT)
+    ] = None,
+    metadata: Annotated[
+        str | None,
+        typer.Option("--metadata", help="drop, or keep what is safe.  [default: drop]", rich_help_panel=OUTPUT),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option("--quality", help="1 to 100.  [default: visually lossless]", rich_help_panel=OUTPUT),
+    ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option("--codec", help="same, h264, hevc, vp9 or av1.  [default: same]", rich_help_panel=OUTPUT),
+    ] = None,
+    encoder_preset: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder-preset", help="The encoder's own speed setting, for example medium.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
+    overwrite: options.Overwrite = False,
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            "--json",
+            help="Write a summary: files, frames, objects per class, fps, seconds; no boxes.",
+            rich_help_panel=OUTPUT,
+            show_default=False,
+        ),
+    ] = None,
+    device: options.Device = None,
+    runtime: options.Runtime = None,
+    threads: options.Threads = None,
+    config: options.Config = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Anonymize images, videos and folders.
+
+    Each output appears complete, or not at all. Time stamps, size, colour, rotation and audio stay; metadata does not.
+    """
+    from trt_anon.api import Anonymizer
+
+    settings = options.configuration(
+        config,
+        classes=options.classes(detect),
+        detectors=tuple(detector) if detector else None,
+        threshold=threshold,
+        method=redact,
+        strength=strength,
+        shape=shape,
+        grow=grow,
+        audio=audio,
+        subtitles=subtitles,
+        metadata=metadata,
+        quality=quality,
+        codec=codec,
+        encoder_preset=encoder_preset,
+        device=device,
+        runtime=runtime,
+        threads=threads,
+    )
+    job = Anonymizer.plan(inputs, output, overwrite=overwrite)
+    with Anonymizer(settings) as anonymizer, progress_view(len(job.tasks), quiet=quiet) as view:
+        report = anonymizer.run(job, overwrite=overwrite, on_event=view)
+    if json is not None:
+        report.write(json, overwrite=overwrite)
+    show(report, quiet=quiet)
+    raise typer.Exit(report.exit_code)
+
+
+def show(report: JobReport, *, quiet: bool) -> None:
+    """Print a job's outcome: failures to standard error, each named, and a line of figures."""
+    errors = Console(stderr=True, soft_wrap=True)
+    for file in report.files:
+        if file.status == "failed":
+            errors.print(f"[bold red]failed[/] {escape(str(file.source))}: {escape(file.error or '')}", highlight=False)
+    if not quiet:
+        found = ", ".join(f"{count} {name.replace('_', ' ')} boxes" for name, count in report.objects.items())
+        typer.echo(
+            f"{report.done} of {len(report.files)} files done, {report.frames} frames, {found or 'nothing found'}, "
+            f"{report.seconds:.1f} s, {report.fps:.1f} frames/s"
+        )

@@ -1,0 +1,70 @@
+"""The command `trt-anon`: its sub-commands, and how errors become exit codes."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+import trt_anon
+from trt_anon.cli import anonymize, demo, detect, doctor, models
+from trt_anon.errors import TrtAnonError
+
+app = typer.Typer(
+    name="trt-anon",
+    help="Anonymize faces and licence plates in images and video, on this machine: nothing is uploaded.",
+    epilog="Exit codes: 0 all done, 1 an input failed, 2 wrong use, 3 something needed is missing.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a traceback with local variables would print boxes
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("anonymize")(anonymize.anonymize)
+app.command("detect")(detect.detect)
+app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+app.add_typer(models.app, name="models")
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"trt-anon {trt_anon.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens, to standard error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+def _terminated(number: int, _frame: object) -> NoReturn:
+    # Unwinds like Ctrl-C, so that partial files are removed on the way out.
+    raise SystemExit(128 + number)
+
+
+def run() -> None:
+    """Entry point of the command."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app()
+    except TrtAnonError as error:
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    run()

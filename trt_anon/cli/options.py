@@ -1,0 +1,85 @@
+"""Options that several commands share, and how they become a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trt_anon.errors import UsageError
+
+if TYPE_CHECKING:
+    from trt_anon.config import AnonymizeConfig
+
+DETECTION = "What to find"
+REDACTION = "How to redact"
+OUTPUT = "What to write"
+MACHINE = "Where to run"
+
+_CLASSES = {
+    "face": "face",
+    "faces": "face",
+    "plate": "license_plate",
+    "plates": "license_plate",
+    "license_plate": "license_plate",
+}
+
+Inputs = Annotated[
+    list[Path], typer.Argument(help="Images, videos or folders.", show_default=False, metavar="INPUT...")
+]
+Detect = Annotated[
+    str | None,
+    typer.Option("--detect", help="faces, plates, or faces,plates.  [default: faces]", rich_help_panel=DETECTION),
+]
+Detector = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--detector",
+        help="A detector by name (see [bold]trt-anon models list[/]) or recipe file; repeat to merge several.",
+        rich_help_panel=DETECTION,
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option("--threshold", help="Minimum score, 0 to 1.  [default: the detector's]", rich_help_panel=DETECTION),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="A TOML file with any of these options; the command line wins.", show_default=False),
+]
+Device = Annotated[
+    str | None, typer.Option("--device", help="auto, cpu or cuda.  [default: auto]", rich_help_panel=MACHINE)
+]
+Runtime = Annotated[
+    str | None,
+    typer.Option("--runtime", help="auto, openvino, onnxruntime or null.  [default: auto]", rich_help_panel=MACHINE),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", help="Threads for inference.  [default: all cores]", rich_help_panel=MACHINE)
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+def classes(detect: str | None) -> tuple[str, ...] | None:
+    """`faces,plates` as class names; None stays None."""
+    if detect is None:
+        return None
+    wanted = []
+    for word in detect.split(","):
+        name = _CLASSES.get(word.strip().lower())
+        if name is None:
+            raise UsageError(f"--detect: unknown {word.strip()!r}; use faces, plates, or faces,plates")
+        if name not in wanted:
+            wanted.append(name)
+    return tuple(wanted)
+
+
+def configuration(config: Path | None, **options: Any) -> AnonymizeConfig:
+    """The configuration file, if any, with single options replaced."""
+    from trt_anon.api import make_config
+    from trt_anon.config import AnonymizeConfig
+
+    base = AnonymizeConfig.from_toml(config) if config else None
+    return make_config(base, **options)

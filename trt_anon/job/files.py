@@ -1,0 +1,171 @@
+"""Many files through one pipeline: each is published whole or not at all, and one bad file stops nothing."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Literal
+
+from trt_anon.config import AnonymizeConfig
+from trt_anon.errors import OutputError, TrtAnonError
+from trt_anon.job.inputs import Task
+from trt_anon.job.publish import atomic_output
+from trt_anon.job.report import FileReport, JobReport
+from trt_anon.pipeline.detection import FrameDetector
+from trt_anon.pipeline.loop import LoopReport, anonymize_frames
+from trt_anon.redact.frame import Redactor
+from trt_anon.sink.base import Sink
+from trt_anon.sink.images import ImageSink
+from trt_anon.sink.pyav import PyAVSink
+from trt_anon.source.base import Source
+from trt_anon.source.images import ImageSource
+from trt_anon.source.pyav import PyAVSource
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something to show: a file starts, got on, or ended. frames_total is an estimate, None if unknown."""
+
+    kind: Literal["start", "frames", "end"]
+    task: Task
+    frames: int = 0
+    frames_total: int | None = None
+    report: FileReport | None = None
+
+
+OnEvent = Callable[[Event], None]
+
+
+def open_source(task: Task, config: AnonymizeConfig) -> Source:
+    """The source for a task's kind of file."""
+    return ImageSource(task.source) if task.kind == "image" else PyAVSource(task.source, threads=config.runtime.threads)
+
+
+def anonymize_file(
+    task: Task,
+    config: AnonymizeConfig,
+    detector: FrameDetector,
+    redactor: Redactor,
+    *,
+    overwrite: bool = False,
+    on_event: OnEvent | None = None,
+) -> FileReport:
+    """Anonymize one file; raises what went wrong, and then no output was made."""
+    tell = on_event or (lambda _event: None)
+    start = time.perf_counter()
+    with atomic_output(task.destination, overwrite=overwrite) as path:
+        source = open_source(task, config)
+        try:
+            total = source.info.frames_estimate
+            tell(Event("start", task, frames_total=total))
+            sink: Sink
+            if task.kind == "image":
+                sink = ImageSink(path, source_path=task.source, info=source.info, config=config.sink)
+            else:
+                sink = PyAVSink(path, source_path=task.source, info=source.info, config=config.sink)
+            loop = anonymize_frames(
+                source,
+                sink,
+                detector,
+                redactor,
+                config.redact,
+                config.pipeline,
+                lambda frames: tell(Event("frames", task, frames, total)),
+            )
+        finally:
+            source.close()
+    return _done(task, loop, detector.class_names, time.perf_counter() - start)
+
+
+def _done(task: Task, loop: LoopReport, class_names: Sequence[str], seconds: float) -> FileReport:
+    objects: Mapping[str, int] = {name: loop.objects.get(name, 0) for name in class_names}
+    return FileReport(
+        source=task.source,
+        destination=task.destination,
+        status="done",
+        kind=task.kind,
+        frames=loop.frames,
+        objects=objects,
+        seconds=seconds,
+    )
+
+
+def _failed(task: Task, error: TrtAnonError, seconds: float) -> FileReport:
+    return FileReport(
+        source=task.source,
+        destination=task.destination,
+        status="failed",
+        kind=task.kind,
+        seconds=seconds,
+        error=str(error),
+        error_type=type(error).__name__,
+        exit_code=error.exit_code,
+    )
+
+
+def anonymize_files(
+    tasks: Sequence[Task],
+    config: AnonymizeConfig,
+    detector: FrameDetector,
+    redactor: Redactor,
+    *,
+    overwrite: bool = False,
+    on_event: OnEvent | None = None,
+    image_workers: int = 2,
+) -> JobReport:
+    """Anonymize all tasks; failures are reported, each with its file, and the others go on.
+
+    Videos run one after another, for each keeps the machine busy by itself; images run `image_workers` at a time.
+    Anything that is not a TrtAnonError (a bug, an interrupt) ends the job.
+    """
+    start = time.perf_counter()
+    telling = threading.Lock()
+
+    def tell(event: Event) -> None:
+        if on_event is not None:
+            with telling:
+                on_event(event)
+
+    def one(task: Task) -> FileReport:
+        began = time.perf_counter()
+        try:
+            report = anonymize_file(task, config, detector, redactor, overwrite=overwrite, on_event=tell)
+        except TrtAnonError as error:
+            logger.debug("failed on one input", exc_info=True)
+            report = _failed(task, error, time.perf_counter() - began)
+        except MemoryError:
+            report = _failed(task, OutputError("out of memory on this file"), time.perf_counter() - began)
+        tell(Event("end", task, report.frames, report=report))
+        return report
+
+    images = [task for task in tasks if task.kind == "image"]
+    reports: dict[Task, FileReport] = {}
+    with ThreadPoolExecutor(max_workers=image_workers, thread_name_prefix="trt-anon-image") as pool:
+        running: dict[Future[FileReport], Task] = {}
+        waiting = iter(images)
+        try:
+            for task in waiting:
+                running[pool.submit(one, task)] = task
+                if len(running) >= 2 * image_workers:
+                    _collect(running, reports)
+            while running:
+                _collect(running, reports)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    for task in tasks:
+        if task.kind == "video":
+            reports[task] = one(task)
+    return JobReport(files=tuple(reports[task] for task in tasks), seconds=time.perf_counter() - start)
+
+
+def _collect(running: dict[Future[FileReport], Task], reports: dict[Task, FileReport]) -> None:
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    for future in done:
+        reports[running.pop(future)] = future.result()

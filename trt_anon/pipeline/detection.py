@@ -1,0 +1,169 @@
+"""From a frame to its detections: preprocessing, inference, decoding and suppression of one or several detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from trt_anon.config import AnonymizeConfig, Scale
+from trt_anon.detect.base import Candidates, Family
+from trt_anon.detect.families import get_family
+from trt_anon.errors import UsageError
+from trt_anon.models.recipe import Recipe
+from trt_anon.models.registry import Registry
+from trt_anon.postprocess.nms import Pass, merge
+from trt_anon.preprocess.letterbox import LetterboxPlan, plan_letterbox, square_size_px
+from trt_anon.preprocess.letterbox_cpu import letterbox_cpu
+from trt_anon.runtime.base import Pending, Runner
+from trt_anon.runtime.select import open_runner
+from trt_anon.types import Detections, Frame, Orientation
+
+
+class Detector:
+    """One recipe, loaded: submits a frame's passes and decodes them."""
+
+    def __init__(
+        self,
+        family: Family,
+        runner: Runner,
+        scales: Sequence[Scale],
+        class_map: Sequence[int | None],
+        threshold: float,
+    ) -> None:
+        """`class_map`: for each class of the model the id that detections shall carry, None to leave it out."""
+        self._family = family
+        self._runner = runner
+        self._scales = tuple(scales)
+        self._class_map = np.array([-1 if c is None else c for c in class_map], np.int32)
+        self._threshold = threshold
+        self._input_name = runner.inputs[0].name
+        self._plans: dict[tuple[int, int, Orientation, Fraction], tuple[LetterboxPlan, ...]] = {}
+
+    @property
+    def concurrency(self) -> int:
+        """How many inferences the runtime works on at once."""
+        return self._runner.concurrency
+
+    def submit(self, frame: Frame) -> list[tuple[LetterboxPlan, Pending]]:
+        """Prepare the frame once per scale and start its inferences."""
+        submitted = []
+        for plan in self._plans_for(frame):
+            picture = letterbox_cpu(frame, plan, self._family.input_spec)
+            submitted.append((plan, self._runner.submit({self._input_name: picture[np.newaxis]})))
+        return submitted
+
+    def collect(self, plan: LetterboxPlan, pending: Pending) -> Pass:
+        """Wait for one pass; its boxes in upright pixels, its classes as detections number them."""
+        (found,) = self._family.decode(pending.result(), plan.target_hw_px, self._threshold)
+        class_ids = self._class_map[found.class_ids]
+        wanted = class_ids >= 0
+        if not wanted.all():
+            marks = None if found.landmarks is None else found.landmarks[wanted]
+            found = Candidates(found.boxes_xyxy[wanted], found.scores[wanted], class_ids[wanted], marks)
+            class_ids = found.class_ids
+        return Pass(
+            boxes_xyxy_px=plan.boxes_to_upright_px(found.boxes_xyxy),
+            scores=found.scores,
+            class_ids=class_ids,
+            landmarks_px=None if found.landmarks is None else plan.landmarks_to_upright_px(found.landmarks),
+        )
+
+    def close(self) -> None:
+        """Free the model."""
+        self._runner.close()
+
+    def _plans_for(self, frame: Frame) -> tuple[LetterboxPlan, ...]:
+        key = (frame.width_px, frame.height_px, frame.orientation, frame.pixel_aspect)
+        plans = self._plans.get(key)
+        if plans is None:
+            width, height = square_size_px(*key)
+            spec = self._family.input_spec
+            all_plans = [plan_letterbox(*key, scale.factor(width, height), spec) for scale in self._scales]
+            plans = tuple(dict.fromkeys(all_plans))  # two scales may come to the same size
+            if len(self._plans) > 256:  # a folder of pictures of many sizes
+                self._plans.clear()
+            self._plans[key] = plans
+        return plans
+
+
+@dataclass(frozen=True, slots=True)
+class PendingDetections:
+    """A frame whose inferences are under way."""
+
+    _detector: FrameDetector
+    _passes: tuple[tuple[Detector, LetterboxPlan, Pending], ...]
+
+    def result(self) -> Detections:
+        """Wait for all passes of all detectors and merge them."""
+        detector = self._detector
+        return merge(
+            [d.collect(plan, pending) for d, plan, pending in self._passes],
+            class_names=detector.class_names,
+            iou_threshold=detector.nms_iou,
+        )
+
+
+class FrameDetector:
+    """All detectors of a configuration as one; thread safe."""
+
+    def __init__(self, detectors: Sequence[Detector], class_names: Sequence[str], nms_iou: float) -> None:
+        self._detectors = tuple(detectors)
+        self.class_names = tuple(class_names)
+        self.nms_iou = nms_iou
+
+    @classmethod
+    def load(cls, config: AnonymizeConfig, registry: Registry) -> FrameDetector:
+        """Load what the configuration asks for.
+
+        Raises UsageError for a class that no detector finds, ModelMissing, HashMismatch, ModelError, DeviceMissing.
+        """
+        recipes = choose_recipes(config, registry)
+        detectors: list[Detector] = []
+        try:
+            for recipe in recipes:
+                detectors.append(_load(recipe, config, registry))  # noqa: PERF401 - those loaded are closed on failure
+        except BaseException:
+            for detector in detectors:
+                detector.close()
+            raise
+        return cls(detectors, config.detect.classes, min(recipe.nms_iou for recipe in recipes))
+
+    def submit(self, frame: Frame) -> PendingDetections:
+        """Start on a frame; blocks while the runtimes are busy. The frame's planes are no longer needed afterwards."""
+        passes = [(d, plan, pending) for d in self._detectors for plan, pending in d.submit(frame)]
+        return PendingDetections(self, tuple(passes))
+
+    def close(self) -> None:
+        """Free all models."""
+        for detector in self._detectors:
+            detector.close()
+
+
+def choose_recipes(config: AnonymizeConfig, registry: Registry) -> list[Recipe]:
+    """The recipes for the classes asked for: those named, or the default of each class."""
+    wanted = config.detect.classes
+    if config.detect.detectors:
+        recipes = [registry.get(name) for name in dict.fromkeys(config.detect.detectors)]
+    else:
+        recipes = []
+        for name in wanted:
+            default = [recipe for recipe in registry.recipes() if name in recipe.default_for]
+            if not default:
+                raise UsageError(f"no default detector finds {name!r}; name one with --detector")
+            recipes += [recipe for recipe in default if recipe not in recipes]
+    for name in wanted:
+        if not any(name in recipe.classes for recipe in recipes):
+            names = ", ".join(recipe.name for recipe in recipes)
+            raise UsageError(f"none of the detectors chosen ({names}) finds {name!r}")
+    return recipes
+
+
+def _load(recipe: Recipe, config: AnonymizeConfig, registry: Registry) -> Detector:
+    family = get_family(recipe.family)
+    runner = open_runner(registry.prepared(recipe, family.input_spec), config.runtime)
+    wanted = config.detect.classes
+    class_map = [wanted.index(name) if name in wanted else None for name in recipe.classes]  # type: ignore[arg-type]
+    return Detector(family, runner, recipe.scales, class_map, config.detect.threshold or recipe.threshold)

@@ -1,0 +1,98 @@
+"""A frame's way through all stages, for one file."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from trt_anon.config import PipelineConfig, RedactConfig
+from trt_anon.pipeline.conveyor import Conveyor, Stage
+from trt_anon.pipeline.detection import FrameDetector, PendingDetections
+from trt_anon.redact.frame import Redactor
+from trt_anon.redact.region import grow_regions, regions_to_stored
+from trt_anon.sink.base import Sink
+from trt_anon.source.base import Source
+from trt_anon.types import Detections, Frame, Region
+
+
+@dataclass(frozen=True, slots=True)
+class LoopReport:
+    """What one file's loop did. objects: detections per class, summed over frames. Seconds are wall time."""
+
+    frames: int
+    objects: Mapping[str, int]
+    seconds: float
+    busy_seconds: Mapping[str, float]
+
+
+def stored_regions(frame: Frame, detections: Detections, config: RedactConfig) -> list[Region]:
+    """The regions to redact in a frame, in its stored pixels."""
+    upright = grow_regions(detections.boxes_xyxy_px, grow=config.grow, shape=config.shape)
+    return regions_to_stored(upright, frame.width_px, frame.height_px, frame.orientation)
+
+
+def detect_frames(
+    source: Source, detector: FrameDetector, config: PipelineConfig
+) -> Iterator[tuple[Frame, Detections]]:
+    """Frames of a source with what was found in each, in order; decoding and detection run side by side."""
+    with Conveyor(
+        source,
+        [Stage("detect", lambda frame: (frame, detector.submit(frame)))],
+        queue=config.queue_frames,
+        source_name="decode",
+    ) as conveyor:
+        for frame, pending in conveyor:
+            yield frame, pending.result()
+
+
+def anonymize_frames(
+    source: Source,
+    sink: Sink,
+    detector: FrameDetector,
+    redactor: Redactor,
+    redact: RedactConfig,
+    config: PipelineConfig,
+    on_frame: Callable[[int], None] | None = None,
+) -> LoopReport:
+    """Anonymize a whole file: decode, detect, redact and encode side by side.
+
+    on_frame: called in the caller's thread with the number of frames written so far. Any failure of any stage is
+    raised as it is, after the sink was aborted: nothing half-done stays open. The caller publishes the sink's file.
+    """
+    objects: Counter[str] = Counter()
+    start = time.perf_counter()
+
+    def redact_frame(item: tuple[Frame, PendingDetections]) -> Frame:
+        frame, pending = item
+        detections = pending.result()
+        redactor.redact(frame, stored_regions(frame, detections, redact))
+        for class_id in detections.class_ids.tolist():
+            objects[detections.class_names[class_id]] += 1
+        return frame
+
+    stages = [
+        Stage("detect", lambda frame: (frame, detector.submit(frame))),
+        Stage("redact", redact_frame),
+    ]
+    frames = 0
+    encode_seconds = 0.0
+    try:
+        with Conveyor(source, stages, queue=config.queue_frames, source_name="decode") as conveyor:
+            for frame in conveyor:
+                began = time.perf_counter()
+                sink.write(frame)
+                encode_seconds += time.perf_counter() - began
+                frames += 1
+                if on_frame is not None:
+                    on_frame(frames)
+        began = time.perf_counter()
+        sink.finish()
+        encode_seconds += time.perf_counter() - began
+    except BaseException:
+        sink.abort()
+        raise
+    return LoopReport(
+        frames, dict(objects), time.perf_counter() - start, {**conveyor.busy_seconds, "encode": encode_seconds}
+    )
