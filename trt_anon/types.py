@@ -115,7 +115,7 @@ class Color:
 class Frame:
     """One picture in its native pixel format.
 
-    planes: writable arrays, shaped and typed as `pixel_format` says for (`width_px`, `height_px`), the stored size. Rows
+    planes: writable arrays, shaped and typed as `pixel_format` says for (`width_px`, `height_px`), the stored size; rows
     may be padded (any positive row stride), samples within a row are contiguous.
     pts: presentation time in units of `time_base`, None for an image.
     native: the object that owns the planes' memory (an `av.VideoFrame`), None if NumPy does.
