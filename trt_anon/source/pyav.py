@@ -1,0 +1,239 @@
+"""Video files decoded on the CPU by FFmpeg, frame by frame, in the decoder's own pixel format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trt_anon._optional import require
+from trt_anon.container import check_readable, open_input, pick_video
+from trt_anon.errors import InputError
+from trt_anon.media import MediaInfo
+from trt_anon.source.layout import BT709, FULL_RANGE, in_layout, is_rgb, nearest_format, plane_views
+from trt_anon.source.ledger import Ledger
+from trt_anon.source.truncation import check_complete
+from trt_anon.types import PIXEL_FORMATS, Color, Frame, Orientation
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+# Demuxers of streams without a container: they hold no times at all.
+_BARE = {"h264", "hevc", "m4v", "mpegvideo", "obu", "av1", "vc1", "mjpeg"}
+# Demuxers whose packets may lack presentation times that FFmpeg can find reliably by looking ahead.
+_LOOK_AHEAD = {"mpegts", "mpeg"}
+_GENERATE_PTS = 0x1  # AVFMT_FLAG_GENPTS
+# Decoders that pass over errors unless told otherwise, and do not mark the frame. H.264's marks it, and its strict mode
+# refuses sound pictures for a malformed supplementary message.
+_STRICT = {"hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "mpeg1video", "mpeg2video"}
+# ITU-T H.273 matrix coefficients to the matrices that detection knows.
+_MATRICES = {1: "bt709", 7: "bt709", 12: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}
+_UNSUPPORTED_MATRICES = {8: "YCgCo", 11: "YDzDx", 14: "ICtCp", 15: "IPT-C2", 16: "YCgCo-Re", 17: "YCgCo-Ro"}
+
+
+class PyAVSource:
+    """Frames of the video stream of a file, in presentation order, each with its exact time.
+
+    The stream is the one a player shows (FFmpeg's choice), never a cover picture. Formats that the stages do not know
+    are converted as `trt_anon.source.layout.nearest_format` says; all others are untouched. Where the file does not
+    name the colour matrix, detection assumes BT.709 for pictures wider than 1279 or higher than 576 pixels and BT.601
+    below, as players do; nothing is written into the output for it. `threads` are the decoder's, None for all cores.
+
+    Raises InputError on anything that cannot be shown as the file means it: damaged or missing frames, files cut off,
+    times that do not increase, a change of size or pixel format in mid-stream, no video, no frames.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+        self._av = require("av", "reading video")
+        self._path = Path(path)
+        size_bytes = check_readable(self._path)
+        self._container: InputContainer | None = open_input(self._path)
+        try:
+            self._info, self._frames = self._start(self._container, size_bytes, threads)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def info(self) -> MediaInfo:
+        """What is known before the first frame; the first one has been decoded for it."""
+        return self._info
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The frames, once; their planes are the caller's to change. Raises InputError."""
+        frames, self._frames = self._frames, None
+        if frames is None:
+            raise RuntimeError("a source is iterated once; open the file again")
+        return self._views(frames)
+
+    def close(self) -> None:
+        """Release the file; safe to call twice."""
+        container, self._container = self._container, None
+        if container is not None:
+            container.close()
+
+    def _start(
+        self, container: InputContainer, size_bytes: int, threads: int | None
+    ) -> tuple[MediaInfo, Iterator[tuple[VideoFrame, int]] | None]:
+        name = container.format.name
+        check_complete(self._path, name, size_bytes)
+        stream = pick_video(container)
+        if stream is None:
+            raise InputError(f"{self._path} holds no video stream")
+        context = stream.codec_context
+        if context is None:
+            raise InputError(f"{self._path} holds video of a codec that cannot be decoded here")
+        codec = context.codec.canonical_name
+        stream.thread_type = "AUTO"
+        context.thread_count = threads or 0
+        if codec in _STRICT:
+            context.options = {"err_detect": "explode"}
+        names = set(name.split(","))
+        if not names & _LOOK_AHEAD:
+            container.flags &= ~_GENERATE_PTS
+        bare = bool(names & _BARE)
+        # Bare streams state no average rate, FFmpeg reports its default of 25 there; the codec's own is the guess.
+        rate = (stream.guessed_rate if bare else stream.average_rate) or stream.guessed_rate or Fraction(25)
+        time_base = stream.time_base or Fraction(1, 90000)
+        step = 1 / (rate * time_base)
+        ledger = Ledger(str(self._path), codec, time_base, step if bare else None, counted=name == "avi")
+        frames = self._decode(container, stream, ledger)
+        first, first_pts = next(frames)  # `_decode` raises where there is none
+        info = self._describe(container, stream, codec, rate, first)
+        return info, _chain(first, first_pts, frames)
+
+    def _decode(
+        self, container: InputContainer, stream: VideoStream, ledger: Ledger
+    ) -> Iterator[tuple[VideoFrame, int]]:
+        """Frames as the decoder gives them, each with its time, checked by the ledger."""
+        at: int | None = None
+        try:
+            for packet in container.demux(stream):
+                ledger.packet(packet)
+                at = packet.pts if packet.pts is not None else at
+                for frame in packet.decode():
+                    yield frame, ledger.frame(frame)
+        except (self._av.FFmpegError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise InputError(f"{self._path} is damaged or cut off near {ledger.time(at)}: {reason}") from error
+        if "mov" in container.format.name and ledger.packets_read < len(stream.index_entries):
+            raise InputError(
+                f"{self._path} is cut off near {ledger.time(at)}: "
+                f"{ledger.packets_read} of {len(stream.index_entries)} frames are there"
+            )
+        ledger.finish()
+
+    def _describe(
+        self, container: InputContainer, stream: VideoStream, codec: str, rate: Fraction, frame: VideoFrame
+    ) -> MediaInfo:
+        native = frame.format.name
+        target = nearest_format(native)
+        context = stream.codec_context
+        matrix = frame.colorspace if frame.colorspace != 2 else context.colorspace
+        color_range = frame.color_range or context.color_range
+        if is_rgb(native):  # converted by `in_layout`
+            matrix, color_range = BT709, FULL_RANGE
+        elif target.startswith("yuvj"):
+            color_range = FULL_RANGE
+        if matrix in _UNSUPPORTED_MATRICES or (matrix == 0 and not is_rgb(native)):
+            kind = _UNSUPPORTED_MATRICES.get(matrix, "GBR")
+            raise InputError(f"{self._path} holds colours as {kind}, which is not supported; convert it to YUV first")
+        large = frame.width >= 1280 or frame.height > 576
+        display = _display_matrix(frame)
+        duration = stream.duration * stream.time_base if stream.duration and stream.time_base else None
+        if duration is None and container.duration:
+            duration = Fraction(container.duration, self._av.time_base)
+        return MediaInfo(
+            kind="video",
+            width_px=frame.width,
+            height_px=frame.height,
+            pixel_format=PIXEL_FORMATS[target],
+            codec=codec,
+            container=container.format.name,
+            time_base=stream.time_base or Fraction(1, 90000),
+            average_rate=rate,
+            frames_estimate=stream.frames or None,
+            duration_seconds=None if duration is None else float(duration),
+            bit_rate=stream.bit_rate or None,
+            sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
+            orientation=orientation_of(display),
+            display_matrix=display,
+            color=Color(
+                matrix=_MATRICES.get(matrix, "bt709" if large else "bt601"),  # type: ignore[arg-type]
+                full_range=color_range == FULL_RANGE,
+            ),
+            color_range=color_range,
+            color_primaries=frame.color_primaries if frame.color_primaries != 2 else context.color_primaries,
+            color_trc=frame.color_trc if frame.color_trc != 2 else context.color_trc,
+            color_space=matrix,
+            field_order=context.field_order,
+        )
+
+    def _views(self, frames: Iterator[tuple[VideoFrame, int]]) -> Iterator[Frame]:
+        info = self._info
+        native_format: str | None = None
+        for index, (decoded, pts) in enumerate(frames):
+            native_format = native_format or decoded.format.name
+            if (decoded.width, decoded.height) != (
+                info.width_px,
+                info.height_px,
+            ) or decoded.format.name != native_format:
+                raise InputError(
+                    f"{self._path} changes from {info.width_px}x{info.height_px} {native_format} to "
+                    f"{decoded.width}x{decoded.height} {decoded.format.name} at {float(pts * info.time_base):.3f} s; "
+                    "split the file there first"
+                )
+            own = in_layout(decoded, info.pixel_format.name, info.color.full_range)
+            own.pts, own.time_base = pts, info.time_base
+            yield Frame(
+                planes=plane_views(own, info.pixel_format),
+                pixel_format=info.pixel_format,
+                width_px=info.width_px,
+                height_px=info.height_px,
+                index=index,
+                pts=pts,
+                time_base=info.time_base,
+                color=info.color,
+                orientation=info.orientation,
+                pixel_aspect=info.sample_aspect_ratio,
+                native=own,
+            )
+
+
+def _chain(frame: VideoFrame, pts: int, rest: Iterator[tuple[VideoFrame, int]]) -> Iterator[tuple[VideoFrame, int]]:
+    yield frame, pts
+    del frame
+    yield from rest
+
+
+def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
+    side_data: Any = frame.side_data
+    found = side_data.get("DISPLAYMATRIX")
+    return None if found is None else tuple(int(v) for v in np.frombuffer(bytes(found), np.int32)[:9])
+
+
+_TURNS = {
+    (True, 1, 1): Orientation.NORMAL,
+    (True, -1, 1): Orientation.FLIP_HORIZONTAL,
+    (True, -1, -1): Orientation.ROTATE_180,
+    (True, 1, -1): Orientation.FLIP_VERTICAL,
+    (False, 1, 1): Orientation.TRANSPOSE,
+    (False, 1, -1): Orientation.ROTATE_90_CLOCKWISE,
+    (False, -1, -1): Orientation.TRANSVERSE,
+    (False, -1, 1): Orientation.ROTATE_90_COUNTERCLOCKWISE,
+}
+
+
+def orientation_of(display_matrix: tuple[int, ...] | None) -> Orientation:
+    """The right-angled turn nearest to a display matrix (a b u, c d v, x y w): x' = a x + c y, y' = b x + d y."""
+    if display_matrix is None:
+        return Orientation.NORMAL
+    a, b, _, c, d = display_matrix[:5]
+    straight = abs(a) + abs(d) >= abs(b) + abs(c)
+    first, second = (a, d) if straight else (b, c)
+    return _TURNS[straight, -1 if first < 0 else 1, -1 if second < 0 else 1]
