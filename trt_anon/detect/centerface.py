@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_anon.detect.base import Candidates
-from trt_anon.detect.outputs import cells, check_probabilities, split_by_image, take_output
+from trt_anon.detect.outputs import cells, check_finite, check_probabilities, split_by_image, take_output
 from trt_anon.types import InputSpec
 
 STRIDE_PX = 4
@@ -51,6 +51,7 @@ class CenterFace:
         images, rows, columns = np.nonzero(heat >= threshold)
         at = (images, slice(None), rows, columns)
         cell_yx = np.stack((rows, columns), axis=-1).astype(np.float32)
+        check_finite(self.name, "boxes", scale[at])
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported as not finite
             size_yx = np.exp(scale[at]) * STRIDE_PX
             corner_yx = (cell_yx + offset[at] + np.float32(0.5)) * STRIDE_PX - size_yx / 2

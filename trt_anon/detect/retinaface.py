@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_anon.detect.base import Candidates
-from trt_anon.detect.outputs import Floats, cells, check_probabilities, split_by_image, take_output
+from trt_anon.detect.outputs import Floats, cells, check_finite, check_probabilities, split_by_image, take_output
 from trt_anon.types import InputSpec
 
 STRIDES = (8, 16, 32)
@@ -60,9 +60,11 @@ class RetinaFace:
         scores = conf[..., 1]
         images, places = np.nonzero(scores >= threshold)
         prior_centre, prior_side = centres[places], sides[places, None]
+        shifts = loc[images, places]
+        check_finite(self.name, "boxes", shifts)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported as not finite
-            centre = prior_centre + loc[images, places, :2] * np.float32(CENTRE_VARIANCE) * prior_side
-            half = prior_side * np.exp(loc[images, places, 2:] * np.float32(SIZE_VARIANCE)) / 2
+            centre = prior_centre + shifts[:, :2] * np.float32(CENTRE_VARIANCE) * prior_side
+            half = prior_side * np.exp(shifts[:, 2:] * np.float32(SIZE_VARIANCE)) / 2
             offsets = landms[images, places].reshape(-1, self._landmarks, 2) * np.float32(CENTRE_VARIANCE)
             marks = prior_centre[:, None] + offsets * prior_side[:, None]
             boxes = np.concatenate((centre - half, centre + half), axis=-1)

@@ -48,9 +48,11 @@ class YuNet:
             scores = np.sqrt(np.clip(cls, 0, 1) * np.clip(obj, 0, 1))
             images, places = np.nonzero(scores >= threshold)
             cell = np.stack((places % columns, places // columns), axis=-1).astype(np.float32)
+            offsets = bbox[images, places]
+            check_finite(self.name, "boxes", offsets)
             with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported as not finite
-                centre = (cell + bbox[images, places, :2]) * stride
-                half = np.exp(bbox[images, places, 2:]) * (stride / 2)
+                centre = (cell + offsets[:, :2]) * stride
+                half = np.exp(offsets[:, 2:]) * (stride / 2)
                 marks = (cell[:, None] + kps[images, places].reshape(-1, LANDMARKS, 2)) * stride
                 boxes = np.concatenate((centre - half, centre + half), axis=-1)
             found.append((images, boxes, scores[images, places], marks))

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from trt_anon.errors import ModelError
 from trt_anon.types import Detections
 
+_CHUNK = 256  # pairs are looked at in squares of this side, which bounds the memory
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pass:
@@ -35,17 +37,18 @@ class Pass:
         return f"Pass({len(self.scores)} boxes)"
 
 
-def iou(box_xyxy: NDArray[np.floating], boxes_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Intersection over union of one box (4,) with each of boxes (N, 4): (N,) float64; 0 where the union is empty."""
-    box, boxes = box_xyxy.astype(np.float64), boxes_xyxy.astype(np.float64)
-    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    shared = np.clip(sides, 0.0, None).prod(axis=1)
-    union = _areas(box[None])[0] + _areas(boxes) - shared
-    return np.asarray(np.divide(shared, union, out=np.zeros(len(boxes)), where=union > 0), np.float64)
+def iou(boxes_xyxy: NDArray[np.floating], others_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Intersection over union of (N, 4) boxes with (M, 4) others: (N, M) float64; 0 where the union is empty."""
+    a, b = boxes_xyxy.astype(np.float64).T[:, :, None], others_xyxy.astype(np.float64).T[:, None]
+    shared = _area(np.maximum(a[0], b[0]), np.maximum(a[1], b[1]), np.minimum(a[2], b[2]), np.minimum(a[3], b[3]))
+    union = _area(*a) + _area(*b) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
-def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.clip(boxes[:, 2:] - boxes[:, :2], 0.0, None).prod(axis=1), np.float64)
+def _area(
+    x0: NDArray[np.float64], y0: NDArray[np.float64], x1: NDArray[np.float64], y1: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    return np.maximum(x1 - x0, 0.0) * np.maximum(y1 - y0, 0.0)
 
 
 def nms(
@@ -68,16 +71,33 @@ def nms(
         )
     if not (np.isfinite(boxes_xyxy).all() and np.isfinite(scores).all()):
         raise ModelError("boxes or scores are not finite; do not trust this model or device")
-    left = np.argsort(-scores.astype(np.float64), kind="stable")
-    kept: list[int] = []
-    while len(left):
-        best, left = left[0], left[1:]
-        kept.append(int(best))
-        stays = iou(boxes_xyxy[best], boxes_xyxy[left]) <= iou_threshold
-        if class_aware:
-            stays |= class_ids[left] != class_ids[best]
-        left = left[stays]
-    return np.array(kept, np.int64)
+    classes = class_ids if class_aware else np.zeros(count, np.int32)
+    order = np.argsort(-scores.astype(np.float64), kind="stable").astype(np.int64)
+    kept = order[:0]
+    for start in range(0, count, _CHUNK):  # of the order: a chunk falls to what is kept already, then to itself
+        chunk = order[start : start + _CHUNK]
+        for first in range(0, len(kept), _CHUNK):
+            rivals = kept[first : first + _CHUNK]
+            chunk = chunk[~_suppresses(boxes_xyxy, classes, rivals, chunk, iou_threshold).any(axis=0)]
+        suppresses = _suppresses(boxes_xyxy, classes, chunk, chunk, iou_threshold)
+        stays = np.ones(len(chunk), np.bool_)
+        for place in range(len(chunk)):
+            if stays[place]:
+                stays[place + 1 :] &= ~suppresses[place, place + 1 :]
+        kept = np.concatenate((kept, chunk[stays]))
+    return kept
+
+
+def _suppresses(
+    boxes: NDArray[np.floating],
+    classes: NDArray[np.integer],
+    strong: NDArray[np.int64],
+    weak: NDArray[np.int64],
+    iou_threshold: float,
+) -> NDArray[np.bool_]:
+    """(len(strong), len(weak)): whether a strong box, if kept, drops the weak one."""
+    too_close = iou(boxes[strong], boxes[weak]) > iou_threshold
+    return np.asarray(too_close & (classes[strong][:, None] == classes[weak]), np.bool_)
 
 
 def merge(passes: Sequence[Pass], class_names: Sequence[str], iou_threshold: float) -> Detections:
