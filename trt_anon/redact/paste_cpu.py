@@ -16,9 +16,10 @@ def paste_cpu(target: Plane, samples: Plane, mask: NDArray[np.bool_]) -> None:
     target, samples: (h, w) or (h, w, c <= 4) of one type; `target` a writable view. mask: (h, w). Raises ValueError
     where `target` cannot be written.
     """
-    packed = target.ndim == 2 or target.strides[1] == target.itemsize * target.shape[2]
-    if not (packed and target.strides[-1] == target.itemsize and target.flags.writeable):
-        paste(target, samples, mask)  # a layout that OpenCV would copy, and then fill the copy
+    strides, size = target.strides, target.itemsize
+    packed = strides[-1] == size and (target.ndim == 2 or strides[1] == size * target.shape[2])
+    if not (packed and strides[0] > 0 and strides[0] % size == 0 and target.flags.writeable):
+        paste(target, samples, mask)  # a layout that OpenCV cannot write in place
         return
     cv2 = require("cv2", "fast redaction on a CPU")
     if cv2.copyTo(samples, mask.view(np.uint8), target) is not target:
