@@ -326,3 +326,15 @@ class TestImplementations:
     def test_unknown_names_are_refused(self) -> None:
         with pytest.raises(ValueError, match="none of auto, reference, cpu"):
             Redactor(RedactConfig(), implementation="gpu")  # type: ignore[arg-type]
+
+
+@implementations
+@pytest.mark.parametrize(("name", "scale_x", "scale_y"), [("yuv420p", 2, 2), ("yuv422p", 2, 1), ("yuv444p", 1, 1)])
+def test_chroma_is_blurred_as_far_as_luma(make_frame, name: str, scale_x: int, scale_y: int, implementation) -> None:
+    ndimage = pytest.importorskip("scipy.ndimage")
+    frame = make_frame(name, 120, 120)
+    region = Region(0, 0, 120, 120, "box", 60)  # sigma 12
+    before = redacted(frame, [region], implementation, strength=0.2)
+    for plane, (sx, sy) in enumerate([(1, 1), (scale_x, scale_y), (scale_x, scale_y)]):
+        true = ndimage.gaussian_filter(before[plane].astype(float), (12 / sy, 12 / sx), mode="nearest", truncate=6)
+        assert np.sqrt(np.mean((frame.planes[plane] - true) ** 2)) < 255 * 10 ** (-46 / 20)

@@ -138,3 +138,10 @@ def test_twins_have_one_signature() -> None:
 
 def test_radius_reaches_three_sigma() -> None:
     assert [gaussian_radius(s) for s in (1.0, 2.5, 2.6)] == [3, 8, 8]
+
+
+@implementations
+@pytest.mark.parametrize("sigma", [3, 9, 20])
+def test_rounding_has_no_bias(blur, sigma: float, astronaut: np.ndarray) -> None:
+    crop = astronaut[50:200, 150:300]
+    assert abs(np.mean(blur(crop, sigma, sigma) - gaussian_true(crop, sigma, sigma))) < 0.25
