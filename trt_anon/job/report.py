@@ -1,0 +1,174 @@
+"""What a job did: one line per file and the totals, with nothing personal in it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from trt_anon.errors import MissingError, TrtAnonError
+from trt_anon.job.publish import atomic_output
+
+Status = Literal["done", "failed", "skipped"]
+
+
+def _version() -> str:
+    try:
+        return metadata.version("trt-anon")
+    except metadata.PackageNotFoundError:  # run from a source tree that is not installed
+        return "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """What became of one input file.
+
+    objects: detections per class, summed over frames. seconds: wall time of this file. error: what went wrong, in
+    words; error_type: the name of its class; exit_code: what the command line returns for it. A file is `skipped` if
+    it lay in an input folder and is no media.
+    """
+
+    source: Path
+    destination: Path | None
+    status: Status
+    kind: Literal["image", "video"] | None = None
+    frames: int = 0
+    objects: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    error: str | None = None
+    error_type: str | None = None
+    exit_code: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "objects", MappingProxyType(dict(self.objects)))
+        if (self.status == "failed") != (self.error is not None):
+            raise ValueError("a failed file has an error, another one has none")
+
+    @classmethod
+    def failure(
+        cls,
+        source: Path,
+        destination: Path | None,
+        error: TrtAnonError,
+        *,
+        kind: Literal["image", "video"] | None = None,
+        seconds: float = 0.0,
+    ) -> FileReport:
+        """The report of a file that failed."""
+        return cls(
+            source,
+            destination,
+            "failed",
+            kind,
+            seconds=seconds,
+            error=str(error),
+            error_type=type(error).__name__,
+            exit_code=error.exit_code,
+        )
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of wall time, 0 if nothing was timed."""
+        return self.frames / self.seconds if self.seconds > 0 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "source": str(self.source),
+            "destination": None if self.destination is None else str(self.destination),
+            "status": self.status,
+            "kind": self.kind,
+            "frames": self.frames,
+            "objects": dict(self.objects),
+            "seconds": round(self.seconds, 3),
+            "fps": round(self.fps, 2),
+            "error": self.error,
+            "error_type": self.error_type,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """What a whole job did. seconds: wall time of the job, less than the files' sum where they ran side by side."""
+
+    files: tuple[FileReport, ...]
+    seconds: float
+    version: str = field(default_factory=_version)
+
+    def _count(self, status: Status) -> int:
+        return sum(1 for file in self.files if file.status == status)
+
+    @property
+    def done(self) -> int:
+        """Files published."""
+        return self._count("done")
+
+    @property
+    def failed(self) -> int:
+        """Files that were to be anonymized and were not."""
+        return self._count("failed")
+
+    @property
+    def skipped(self) -> int:
+        """Files of input folders that are no media."""
+        return self._count("skipped")
+
+    @property
+    def frames(self) -> int:
+        """Frames of all published files."""
+        return sum(file.frames for file in self.files)
+
+    @property
+    def objects(self) -> Mapping[str, int]:
+        """Detections per class over all files."""
+        total: Counter[str] = Counter()
+        for file in self.files:
+            for name, count in file.objects.items():
+                total[name] += count
+        return MappingProxyType(dict(total))
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the job's wall time, 0 if nothing was timed."""
+        return self.frames / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 if nothing failed, 3 if something needed is missing, else 1."""
+        failures = [file for file in self.files if file.status == "failed"]
+        if not failures:
+            return 0
+        missing = MissingError.exit_code
+        return missing if any(file.exit_code == missing for file in failures) else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: figures and file names, no boxes."""
+        return {
+            "version": self.version,
+            "totals": {
+                "files": len(self.files),
+                "done": self.done,
+                "failed": self.failed,
+                "skipped": self.skipped,
+                "frames": self.frames,
+                "objects": dict(self.objects),
+                "seconds": round(self.seconds, 3),
+                "fps": round(self.fps, 2),
+                "exit_code": self.exit_code,
+            },
+            "files": [file.to_dict() for file in self.files],
+        }
+
+    def to_json(self) -> str:
+        """The report as JSON, ASCII alone: names that are no valid UTF-8 stay readable for programs."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    def write(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write `to_json()` to a file that appears complete or not at all. Raises OutputError."""
+        with atomic_output(path, overwrite=overwrite) as partial:
+            partial.write_text(self.to_json(), encoding="ascii")
