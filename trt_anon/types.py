@@ -115,8 +115,8 @@ class Color:
 class Frame:
     """One picture in its native pixel format.
 
-    planes: writable arrays, shaped and typed as `pixel_format` says for (`width_px`, `height_px`), the stored size; rows
-    may be padded (any positive row stride), samples within a row are contiguous.
+    planes: writable arrays, shaped and typed as `pixel_format` says for (`width_px`, `height_px`), the stored size;
+    rows may be padded (any positive row stride), samples within a row are contiguous.
     pts: presentation time in units of `time_base`, None for an image.
     native: the object that owns the planes' memory (an `av.VideoFrame`), None if NumPy does.
     """
@@ -181,6 +181,8 @@ class Detections:
 
     boxes_xyxy_px: (N, 4) float32; may reach beyond the frame. scores: (N,) float32 in [0, 1]. class_ids: (N,) int32,
     indices into `class_names`. landmarks_px: (N, K, 2) float32, NaN where a detector has none; None if no detector has.
+    contours_px: for each detection the closed outline (K, 2) float32 of its mask, which holds every point that it winds
+    around (the nonzero rule); K is 0 where a detector gives no mask; None if no detector does.
     """
 
     boxes_xyxy_px: NDArray[np.float32]
@@ -188,6 +190,7 @@ class Detections:
     class_ids: NDArray[np.int32]
     class_names: tuple[str, ...]
     landmarks_px: NDArray[np.float32] | None = None
+    contours_px: tuple[NDArray[np.float32], ...] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.scores)
@@ -203,6 +206,12 @@ class Detections:
         marks = self.landmarks_px
         if marks is not None and (marks.ndim != 3 or len(marks) != n or marks.shape[2] != 2):
             raise ValueError(f"landmarks_px: expected ({n}, K, 2), got {marks.shape}")
+        outlines = self.contours_px
+        if outlines is not None and len(outlines) != n:
+            raise ValueError(f"contours_px: expected {n} outlines, got {len(outlines)}")
+        for outline in outlines or ():
+            if outline.ndim != 2 or outline.shape[1] != 2 or outline.dtype != np.float32:
+                raise ValueError(f"contours_px: expected float32 (K, 2), got {outline.dtype} {outline.shape}")
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -218,7 +227,7 @@ class Detections:
         )
 
 
-Shape = Literal["ellipse", "box", "rounded"]
+Shape = Literal["ellipse", "box", "rounded", "polygon"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +235,8 @@ class Region:
     """A part of a picture to redact: a box in pixels, the shape drawn into it, and the size of the object it hides.
 
     object_px: the longer side of the object's own box, before growth; strengths are relative to it.
+    points_px: the corners (x, y) of a closed `polygon`, at least three; it holds what it winds around (the nonzero
+    rule) and everything within `margin_px` of that. The box holds all of it, margin included. Empty for other shapes.
     """
 
     x0_px: float
@@ -234,6 +245,8 @@ class Region:
     y1_px: float
     shape: Shape = "ellipse"
     object_px: float = 0.0
+    points_px: tuple[tuple[float, float], ...] = ()
+    margin_px: float = 0.0
 
     def __repr__(self) -> str:
         return f"Region({self.shape})"

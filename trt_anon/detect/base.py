@@ -17,13 +17,20 @@ class Candidates:
     """Boxes of one image above the score threshold, in pixels of the network's input, before suppression.
 
     boxes_xyxy: (N, 4) float32. scores: (N,) float32. class_ids: (N,) int32 in the detector's own numbering.
-    landmarks: (N, K, 2) float32 or None.
+    landmarks: (N, K, 2) float32 or None. contours: for each candidate the closed outline (K, 2) float32 of its mask, as
+    in `types.Detections`, or None. distinct: these are different objects already, because the model suppresses for
+    itself or they are parts of one map; suppression leaves them to each other.
     """
 
     boxes_xyxy: NDArray[np.float32]
     scores: NDArray[np.float32]
     class_ids: NDArray[np.int32]
     landmarks: NDArray[np.float32] | None = None
+    contours: tuple[NDArray[np.float32], ...] | None = None
+    distinct: bool = False
+
+    def __repr__(self) -> str:  # boxes are personal data
+        return f"Candidates({len(self.scores)} boxes)"
 
 
 class Family(Protocol):

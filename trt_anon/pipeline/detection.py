@@ -62,13 +62,18 @@ class Detector:
         wanted = class_ids >= 0
         if not wanted.all():
             marks = None if found.landmarks is None else found.landmarks[wanted]
-            found = Candidates(found.boxes_xyxy[wanted], found.scores[wanted], class_ids[wanted], marks)
+            outlines = found.contours and tuple(c for c, keep in zip(found.contours, wanted, strict=True) if keep)
+            found = Candidates(
+                found.boxes_xyxy[wanted], found.scores[wanted], class_ids[wanted], marks, outlines, found.distinct
+            )
             class_ids = found.class_ids
         return Pass(
             boxes_xyxy_px=plan.boxes_to_upright_px(found.boxes_xyxy),
             scores=found.scores,
             class_ids=class_ids,
             landmarks_px=None if found.landmarks is None else plan.landmarks_to_upright_px(found.landmarks),
+            contours_px=found.contours and tuple(plan.landmarks_to_upright_px(c) for c in found.contours),
+            distinct=found.distinct,
         )
 
     def close(self) -> None:

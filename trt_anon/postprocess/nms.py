@@ -3,7 +3,8 @@
 Boxes are continuous: area = (x1 - x0) * (y1 - y0), without the "+ 1" of pixel counting; a box turned inside out has no
 area. IoU = intersection / union in float64, and 0 where the union is empty, so a box without area suppresses nothing
 and is never suppressed. Order: higher score first, of equal scores the lower index. A box is dropped where its IoU with
-a kept one is greater than the threshold; at exactly the threshold it stays.
+a kept one is greater than the threshold; at exactly the threshold it stays. Boxes of one pass that says that its
+objects are distinct do not suppress each other; they and the boxes of other passes do.
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ class Pass:
     """What one detector found in one frame at one scale, before suppression.
 
     boxes_xyxy_px: (N, 4) float32 upright pixels. scores: (N,) float32. class_ids: (N,) int32, indices into the class
-    names of the merged detections. landmarks_px: (N, K, 2) float32 upright pixels, or None.
+    names of the merged detections. landmarks_px: (N, K, 2) float32 upright pixels, or None. contours_px: N outlines
+    (K, 2) float32 upright pixels, or None. distinct: its objects are different ones already.
     """
 
     boxes_xyxy_px: NDArray[np.float32]
     scores: NDArray[np.float32]
     class_ids: NDArray[np.int32]
     landmarks_px: NDArray[np.float32] | None = None
+    contours_px: tuple[NDArray[np.float32], ...] | None = None
+    distinct: bool = False
 
     def __repr__(self) -> str:  # boxes are personal data
         return f"Pass({len(self.scores)} boxes)"
@@ -57,10 +61,12 @@ def nms(
     class_ids: NDArray[np.integer],
     iou_threshold: float,
     class_aware: bool = True,
+    distinct_groups: NDArray[np.integer] | None = None,
 ) -> NDArray[np.int64]:
     """Indices (K,) int64 of the boxes that stay, best first.
 
     boxes_xyxy: (N, 4) in any unit; scores, class_ids: (N,). With `class_aware` boxes suppress their own class only.
+    distinct_groups: (N,), boxes of one group do not suppress each other; a negative number is no group.
     Takes time N * K and memory N. Raises ModelError where a box or score is not finite, ValueError for wrong shapes.
     """
     count = len(scores)
@@ -71,15 +77,18 @@ def nms(
         )
     if not (np.isfinite(boxes_xyxy).all() and np.isfinite(scores).all()):
         raise ModelError("boxes or scores are not finite; do not trust this model or device")
+    if distinct_groups is not None and distinct_groups.shape != (count,):
+        raise ValueError(f"distinct_groups must be (N,), got {distinct_groups.shape}")
     classes = class_ids if class_aware else np.zeros(count, np.int32)
+    groups = np.full(count, -1, np.int32) if distinct_groups is None else distinct_groups
     order = np.argsort(-scores.astype(np.float64), kind="stable").astype(np.int64)
     kept = order[:0]
     for start in range(0, count, _CHUNK):  # of the order: a chunk falls to what is kept already, then to itself
         chunk = order[start : start + _CHUNK]
         for first in range(0, len(kept), _CHUNK):
             rivals = kept[first : first + _CHUNK]
-            chunk = chunk[~_suppresses(boxes_xyxy, classes, rivals, chunk, iou_threshold).any(axis=0)]
-        suppresses = _suppresses(boxes_xyxy, classes, chunk, chunk, iou_threshold)
+            chunk = chunk[~_suppresses(boxes_xyxy, classes, groups, rivals, chunk, iou_threshold).any(axis=0)]
+        suppresses = _suppresses(boxes_xyxy, classes, groups, chunk, chunk, iou_threshold)
         stays = np.ones(len(chunk), np.bool_)
         for place in range(len(chunk)):
             if stays[place]:
@@ -91,35 +100,56 @@ def nms(
 def _suppresses(
     boxes: NDArray[np.floating],
     classes: NDArray[np.integer],
+    groups: NDArray[np.integer],
     strong: NDArray[np.int64],
     weak: NDArray[np.int64],
     iou_threshold: float,
 ) -> NDArray[np.bool_]:
     """(len(strong), len(weak)): whether a strong box, if kept, drops the weak one."""
     too_close = iou(boxes[strong], boxes[weak]) > iou_threshold
-    return np.asarray(too_close & (classes[strong][:, None] == classes[weak]), np.bool_)
+    distinct = (groups[strong][:, None] == groups[weak]) & (groups[weak] >= 0)
+    return np.asarray(too_close & (classes[strong][:, None] == classes[weak]) & ~distinct, np.bool_)
 
 
 def merge(passes: Sequence[Pass], class_names: Sequence[str], iou_threshold: float) -> Detections:
     """All passes over a frame as its detections: suppressed within each class, best score first.
 
     Ties go to the earlier pass, then the lower index. Landmarks are padded with NaN to the largest number of points
-    among the passes; None where no pass has any. Raises ModelError where a box or score is not finite.
+    among the passes, outlines are empty where a pass has none; None where no pass has any. Raises ModelError where a
+    box, score or outline is not finite.
     """
     if not passes:
         return Detections.empty(class_names)
     boxes = np.concatenate([p.boxes_xyxy_px for p in passes]).astype(np.float32)
     scores = np.concatenate([p.scores for p in passes]).astype(np.float32)
     class_ids = np.concatenate([p.class_ids for p in passes]).astype(np.int32)
-    keep = nms(boxes, scores, class_ids, iou_threshold)
+    groups = np.concatenate([np.full(len(p.scores), i if p.distinct else -1, np.int32) for i, p in enumerate(passes)])
+    keep = nms(boxes, scores, class_ids, iou_threshold, distinct_groups=groups)
     landmarks = _landmarks(passes)
+    contours = _contours(passes)
     return Detections(
         boxes_xyxy_px=boxes[keep],
         scores=scores[keep],
         class_ids=class_ids[keep],
         class_names=tuple(class_names),
         landmarks_px=None if landmarks is None else landmarks[keep],
+        contours_px=None if contours is None else tuple(contours[i] for i in keep.tolist()),
     )
+
+
+def _contours(passes: Sequence[Pass]) -> list[NDArray[np.float32]] | None:
+    if all(one.contours_px is None for one in passes):
+        return None
+    none = np.zeros((0, 2), np.float32)
+    found: list[NDArray[np.float32]] = []
+    for one in passes:
+        outlines = (none,) * len(one.scores) if one.contours_px is None else one.contours_px
+        if len(outlines) != len(one.scores):
+            raise ValueError(f"{len(one.scores)} boxes but {len(outlines)} outlines")
+        if not all(np.isfinite(outline).all() for outline in outlines):
+            raise ModelError("outlines are not finite; do not trust this model or device")
+        found += [outline.astype(np.float32, copy=False) for outline in outlines]
+    return found
 
 
 def _landmarks(passes: Sequence[Pass]) -> NDArray[np.float32] | None:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_anon.geometry import boxes_to_stored
+from trt_anon.geometry import boxes_to_stored, points_to_stored
+from trt_anon.redact.polygon import polygon_mask
 from trt_anon.types import Orientation, Region, Shape
 
 MIN_REGION_PX = 8.0
@@ -50,13 +51,21 @@ class Rect:
 
 
 def grow_regions(
-    boxes_xyxy_px: NDArray[np.float32], *, grow: float, shape: Shape, min_size_px: float = MIN_REGION_PX
+    boxes_xyxy_px: NDArray[np.float32],
+    *,
+    grow: float,
+    shape: Shape,
+    min_size_px: float = MIN_REGION_PX,
+    contours_px: Sequence[NDArray[np.float32]] | None = None,
 ) -> list[Region]:
     """Regions that hide the objects of these boxes: each box grown about its centre, never dropped.
 
     boxes_xyxy_px: (N, 4) in upright pixels; corners in the wrong order are put right. grow: the region's size relative
     to the box. min_size_px: least width and height of a region. `object_px` is the longer side before growth.
-    Raises ValueError where a box is not finite: a broken detector must not pass for an empty street.
+    contours_px: outlines (K, 2) of N masks. One of at least three points becomes a polygon instead of a grown box, its
+    margin on every side the larger of the two by which growth would widen the outline's own box, and at least what
+    brings that box to the least size.
+    Raises ValueError where a box or outline is not finite: a broken detector must not pass for an empty street.
     """
     boxes = np.asarray(boxes_xyxy_px, np.float64)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
@@ -69,7 +78,34 @@ def grow_regions(
     centre = (low + high) / 2
     grown = np.concatenate((centre - half, centre + half), axis=1).tolist()
     objects = (high - low).max(axis=1).tolist()
-    return [Region(x0, y0, x1, y1, shape, size) for (x0, y0, x1, y1), size in zip(grown, objects, strict=True)]
+    regions = [Region(x0, y0, x1, y1, shape, size) for (x0, y0, x1, y1), size in zip(grown, objects, strict=True)]
+    if contours_px is None:
+        return regions
+    if len(contours_px) != len(regions):
+        raise ValueError(f"{len(regions)} boxes but {len(contours_px)} outlines")
+    return [
+        _grow_polygon(np.asarray(outline, np.float64), region.object_px, grow, min_size_px)
+        if len(outline) >= 3
+        else region
+        for region, outline in zip(regions, contours_px, strict=True)
+    ]
+
+
+def _grow_polygon(points: NDArray[np.float64], object_px: float, grow: float, min_size_px: float) -> Region:
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"contours_px: expected outlines (K, 2), got {points.shape}")
+    if not np.isfinite(points).all():
+        raise ValueError("contours_px holds values that are not finite: the detector's output cannot be trusted")
+    points = points.clip(-_FARTHEST_PX, _FARTHEST_PX)
+    size = np.ptp(points, axis=0)
+    margin = max(float(size.max()) * (grow - 1) / 2, (min_size_px - float(size.min())) / 2, 0.0)
+    return _polygon(points, max(object_px, float(size.max())), margin)
+
+
+def _polygon(points: NDArray[np.floating], object_px: float, margin: float) -> Region:
+    (x0, y0), (x1, y1) = (points.min(axis=0) - margin).tolist(), (points.max(axis=0) + margin).tolist()
+    corners = tuple(map(tuple, points.tolist()))
+    return Region(x0, y0, x1, y1, "polygon", object_px, corners, margin)
 
 
 def regions_to_stored(
@@ -80,19 +116,36 @@ def regions_to_stored(
         return list(regions)
     boxes = np.array([(r.x0_px, r.y0_px, r.x1_px, r.y1_px) for r in regions], np.float32)
     stored = boxes_to_stored(boxes, width_px, height_px, orientation).tolist()
-    return [
-        Region(x0, y0, x1, y1, region.shape, region.object_px)
-        for (x0, y0, x1, y1), region in zip(stored, regions, strict=True)
-    ]
+    turned = []
+    for (x0, y0, x1, y1), region in zip(stored, regions, strict=True):
+        if region.points_px:
+            points = points_to_stored(np.array(region.points_px, np.float32), width_px, height_px, orientation)
+            turned.append(_polygon(points.astype(np.float64), region.object_px, region.margin_px))
+        else:
+            turned.append(Region(x0, y0, x1, y1, region.shape, region.object_px))
+    return turned
 
 
 def check_region(region: Region) -> None:
-    """Raise ValueError where a region's numbers are not finite or its corners are in the wrong order."""
-    numbers = (region.x0_px, region.y0_px, region.x1_px, region.y1_px, region.object_px)
+    """Raise ValueError where a region's numbers are not finite, its corners are in the wrong order, or its polygon is
+    none, or reaches beyond its box.
+    """
+    numbers = (region.x0_px, region.y0_px, region.x1_px, region.y1_px, region.object_px, region.margin_px)
     if not all(map(math.isfinite, numbers)):
         raise ValueError("a region holds values that are not finite")
     if region.x1_px < region.x0_px or region.y1_px < region.y0_px or region.object_px < 0:
         raise ValueError("a region has its corners in the wrong order, or an object of negative size")
+    if (region.shape == "polygon") != (len(region.points_px) >= 3) or region.margin_px < 0:
+        raise ValueError("a region is a polygon exactly where it has at least three points, and its margin is >= 0")
+    if region.points_px:
+        points, margin = np.array(region.points_px, np.float64), region.margin_px
+        if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+            raise ValueError("a region has a polygon whose points are not finite pairs")
+        low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
+        slack = 1e-6 * max(1.0, float(np.abs(points).max()))
+        box = np.array([region.x0_px, region.y0_px, -region.x1_px, -region.y1_px])
+        if (np.concatenate((low, -high)) < box - slack).any():
+            raise ValueError("a region's polygon reaches beyond its box, where it would not be redacted")
 
 
 def _covered(low: float, high: float, size: int, block: int) -> tuple[int, int]:
@@ -130,12 +183,15 @@ def _reach(centre: float, core: float, radius: float, start: int, stop: int, blo
 def region_mask(region: Region, rect: Rect, block: Block = (1, 1)) -> NDArray[np.bool_]:
     """Which blocks of `rect` the region takes: (rows, columns) of blocks, True where any part lies in the shape.
 
-    Every shape is a core box with an elliptic rim: no core and the half axes as rim for `ellipse`, a rim of
-    `ROUNDED_CORNER_SHARE` for `rounded`; a `box` takes the whole rectangle. Half axes are at least half a pixel.
+    A `polygon` takes what `polygon_mask` says, a `box` the whole rectangle. The others are a core box with an elliptic
+    rim: no core and the half axes as rim for `ellipse`, a rim of `ROUNDED_CORNER_SHARE` for `rounded`. Half axes are at
+    least half a pixel.
     """
     shape = (-(-rect.height // block[1]), -(-rect.width // block[0]))
     if region.shape == "box":
         return np.ones(shape, np.bool_)
+    if region.shape == "polygon":
+        return polygon_mask(np.array(region.points_px), region.margin_px, (rect.x0, rect.y0), shape, block)
     half_x = max((region.x1_px - region.x0_px) / 2, 0.5)
     half_y = max((region.y1_px - region.y0_px) / 2, 0.5)
     rim_x, rim_y = half_x, half_y
