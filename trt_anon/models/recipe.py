@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -65,11 +65,28 @@ class Pinned(StageConfig):
     source: Annotated[PackageSource | WheelSource | FileSource, Field(discriminator="kind")]
 
 
+class InputOverrides(StageConfig):
+    """What a model wants otherwise than its family usually does; the fields are those of `types.InputSpec`."""
+
+    channels: Literal["rgb", "bgr"] | None = None
+    mean: tuple[float, float, float] | None = None
+    scale: tuple[float, float, float] | None = None
+    fit: Literal["letterbox", "stretch"] | None = None
+    stride_px: Annotated[int, Field(ge=1)] | None = None
+    pad_value: Annotated[int, Field(ge=0, le=255)] | None = None
+    size_px: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The fields that are set."""
+        return self.model_dump(exclude_none=True)
+
+
 class Recipe(Pinned):
     """One detector.
 
     classes: its class names in the model's own numbering; a class that is not redacted keeps its name but is filtered.
     scales: the passes over each picture, merged by non-maximum suppression; for a model of fixed input size one pass.
+    family_options: parameters of the family (anchors, strides, layout ...), checked by `detect.families.get_family`.
     """
 
     family: str
@@ -78,6 +95,8 @@ class Recipe(Pinned):
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = (Scale(),)
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     nms_iou: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    family_options: dict[str, Any] = Field(default_factory=dict)
+    input: InputOverrides | None = None
 
 
 class Sample(Pinned):
