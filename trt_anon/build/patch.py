@@ -204,7 +204,7 @@ def _free_reshape(
         first = -1
     else:
         raise ModelError(f"{name}: cannot tell which dimension is the batch; export the model with a free batch")
-    if size and -1 not in rest and not _same_at_any_size(rest, data_shape):
+    if size and _ties_size(rest, data_shape):
         raise ModelError(f"{name}: its height and width cannot be freed; use it at the size it was made for")
     freed = np.concatenate(([first], rest)).astype(np.int64)
     fresh = _fresh(graph, f"{node.output[0]}_shape")
@@ -212,11 +212,15 @@ def _free_reshape(
     node.input[1] = fresh
 
 
-def _same_at_any_size(target: NDArray[np.int64], data_shape: list[int | None] | None) -> bool:
-    """Whether a Reshape of pooled values (height and width 1, or rank 2) is meant, which no picture size changes."""
-    if data_shape is None or None in data_shape:
+def _ties_size(target: NDArray[np.int64], data_shape: list[int | None] | None) -> bool:
+    """Whether a Reshape to (batch, *target) holds for one height and width of its data only."""
+    known = data_shape is not None and None not in data_shape
+    spatial = data_shape[2:] if data_shape is not None and known else None
+    if spatial is not None and all(side == 1 for side in spatial):  # pooled values, or rank 2
         return False
-    return len(data_shape) <= 2 or all(d == 1 for d in data_shape[2:])
+    if spatial is not None and len(spatial) >= 2 and len(target) >= 3 and target[-2:].tolist() == spatial[-2:]:
+        return True
+    return -1 not in target
 
 
 def _free_resize(

@@ -40,7 +40,7 @@ class ModelCache:
             "onnx": require("onnx", "preparing a model").__version__,
             "mean": spec.mean,
             "scale": spec.scale,
-            "free_size": spec.size_px is None,
+            "size_px": spec.size_px,
             "stride_px": spec.stride_px,
         }
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()

@@ -38,7 +38,7 @@ class Registry:
         self.models_dir = models_dir or _folder("TRT_ANON_MODELS", platformdirs.user_data_path("trt-anon") / "models")
         self._cache = ModelCache(cache_dir or _folder("TRT_ANON_CACHE", platformdirs.user_cache_path("trt-anon")))
         folder = recipes_dir or _own_recipes()
-        self._beside: dict[Pinned, Path] = {}  # the folder of each recipe's file
+        self._beside: dict[tuple[str, str], Path] = {}  # (name, SHA-256): the folder of the recipe's file
         self._recipes = self._load(Recipe, folder.glob("*.toml"))
         self._samples = self._load(Sample, (folder / "samples").glob("*.toml"))
 
@@ -63,7 +63,7 @@ class Registry:
             )
         if path.suffix.lower() == ".toml":
             recipe = load_toml(Recipe, path)
-            self._beside[recipe] = path.parent
+            self._beside[recipe.name, recipe.sha256] = path.parent
             return recipe
         raise UsageError(f"unknown detector {str(name_or_path)!r}; known are {', '.join(self._recipes)}")
 
@@ -124,7 +124,7 @@ class Registry:
             if item.name != path.stem:
                 raise UsageError(f"{path}: is named {item.name!r}; file and recipe go by the same name")
             found[item.name] = item
-            self._beside[item] = path.parent
+            self._beside[item.name, item.sha256] = path.parent
         return found
 
     def _candidates(self, pinned: Pinned) -> list[Path]:
@@ -135,8 +135,9 @@ class Registry:
             if root is not None:
                 candidates.append(root / source.path)
         elif isinstance(source, FileSource):
-            if pinned in self._beside:
-                candidates.append(self._beside[pinned] / source.path)
+            folder = self._beside.get((pinned.name, pinned.sha256))
+            if folder is not None:
+                candidates.append(folder / source.path)
             candidates.append(self.models_dir / source.path)
         return [*candidates, self.destination(pinned)]
 
