@@ -133,9 +133,11 @@ def show(report: JobReport, *, quiet: bool) -> None:
     for file in report.files:
         if file.status == "failed":
             errors.print(f"[bold red]failed[/] {escape(str(file.source))}: {escape(file.error or '')}", highlight=False)
-    if not quiet:
-        found = ", ".join(f"{count} {name.replace('_', ' ')} boxes" for name, count in report.objects.items())
-        typer.echo(
-            f"{report.done} of {len(report.files)} files done, {report.frames} frames, {found or 'nothing found'}, "
-            f"{report.seconds:.1f} s, {report.fps:.1f} frames/s"
-        )
+    if quiet:
+        return
+    found = ", ".join(f"{count} {name.replace('_', ' ')} boxes" for name, count in report.objects.items())
+    skipped = f", {report.skipped} other files skipped" if report.skipped else ""
+    typer.echo(
+        f"{report.done} of {report.done + report.failed} files done{skipped}, {report.frames} frames, "
+        f"{found or 'nothing found'}, {report.seconds:.1f} s, {report.fps:.1f} frames/s"
+    )

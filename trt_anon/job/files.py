@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trt_anon.config import AnonymizeConfig
-from trt_anon.errors import OutputError, TrtAnonError
-from trt_anon.job.inputs import Task
+from trt_anon.errors import PipelineError, TrtAnonError
+from trt_anon.job.inputs import Plan, Task
 from trt_anon.job.publish import atomic_output
 from trt_anon.job.report import FileReport, JobReport
 from trt_anon.pipeline.detection import FrameDetector
@@ -24,8 +23,6 @@ from trt_anon.sink.pyav import PyAVSink
 from trt_anon.source.base import Source
 from trt_anon.source.images import ImageSource
 from trt_anon.source.pyav import PyAVSource
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,21 +93,8 @@ def _done(task: Task, loop: LoopReport, class_names: Sequence[str], seconds: flo
     )
 
 
-def _failed(task: Task, error: TrtAnonError, seconds: float) -> FileReport:
-    return FileReport(
-        source=task.source,
-        destination=task.destination,
-        status="failed",
-        kind=task.kind,
-        seconds=seconds,
-        error=str(error),
-        error_type=type(error).__name__,
-        exit_code=error.exit_code,
-    )
-
-
 def anonymize_files(
-    tasks: Sequence[Task],
+    job: Plan,
     config: AnonymizeConfig,
     detector: FrameDetector,
     redactor: Redactor,
@@ -119,7 +103,7 @@ def anonymize_files(
     on_event: OnEvent | None = None,
     image_workers: int = 2,
 ) -> JobReport:
-    """Anonymize all tasks; failures are reported, each with its file, and the others go on.
+    """Anonymize all tasks of a plan; failures are reported, each with its file, and the others go on.
 
     Videos run one after another, for each keeps the machine busy by itself; images run `image_workers` at a time.
     Anything that is not a TrtAnonError (a bug, an interrupt) ends the job.
@@ -137,14 +121,13 @@ def anonymize_files(
         try:
             report = anonymize_file(task, config, detector, redactor, overwrite=overwrite, on_event=tell)
         except TrtAnonError as error:
-            logger.debug("failed on one input", exc_info=True)
-            report = _failed(task, error, time.perf_counter() - began)
+            report = _failure(task, error, time.perf_counter() - began)
         except MemoryError:
-            report = _failed(task, OutputError("out of memory on this file"), time.perf_counter() - began)
+            report = _failure(task, PipelineError("out of memory"), time.perf_counter() - began)
         tell(Event("end", task, report.frames, report=report))
         return report
 
-    images = [task for task in tasks if task.kind == "image"]
+    images = [task for task in job.tasks if task.kind == "image"]
     reports: dict[Task, FileReport] = {}
     with ThreadPoolExecutor(max_workers=image_workers, thread_name_prefix="trt-anon-image") as pool:
         running: dict[Future[FileReport], Task] = {}
@@ -159,10 +142,17 @@ def anonymize_files(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    for task in tasks:
+    for task in job.tasks:
         if task.kind == "video":
             reports[task] = one(task)
-    return JobReport(files=tuple(reports[task] for task in tasks), seconds=time.perf_counter() - start)
+    files = [FileReport.failure(failed.source, failed.destination, failed.error) for failed in job.failures]
+    files += [FileReport(source, None, "skipped") for source in job.skipped]
+    files += [reports[task] for task in job.tasks]
+    return JobReport(tuple(sorted(files, key=lambda file: str(file.source))), time.perf_counter() - start)
+
+
+def _failure(task: Task, error: TrtAnonError, seconds: float) -> FileReport:
+    return FileReport.failure(task.source, task.destination, error, kind=task.kind, seconds=seconds)
 
 
 def _collect(running: dict[Future[FileReport], Task], reports: dict[Task, FileReport]) -> None:

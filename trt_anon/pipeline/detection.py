@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,7 +17,7 @@ from trt_anon.models.recipe import Recipe
 from trt_anon.models.registry import Registry
 from trt_anon.postprocess.nms import Pass, merge
 from trt_anon.preprocess.letterbox import LetterboxPlan, plan_letterbox, square_size_px
-from trt_anon.preprocess.letterbox_cpu import letterbox_cpu
+from trt_anon.preprocess.letterbox_cpu import Scalers, letterbox_cpu
 from trt_anon.runtime.base import Pending, Runner
 from trt_anon.runtime.select import open_runner
 from trt_anon.types import Detections, Frame, Orientation
@@ -40,6 +41,7 @@ class Detector:
         self._class_map = np.array([-1 if c is None else c for c in class_map], np.int32)
         self._threshold = threshold
         self._input_name = runner.inputs[0].name
+        self._local = threading.local()
         self._plans: dict[tuple[int, int, Orientation, Fraction], tuple[LetterboxPlan, ...]] = {}
 
     @property
@@ -49,9 +51,10 @@ class Detector:
 
     def submit(self, frame: Frame) -> list[tuple[LetterboxPlan, Pending]]:
         """Prepare the frame once per scale and start its inferences."""
+        scalers = self._scalers()
         submitted = []
         for plan in self._plans_for(frame):
-            picture = letterbox_cpu(frame, plan, self._family.input_spec)
+            picture = letterbox_cpu(frame, plan, self._family.input_spec, scalers=scalers)
             submitted.append((plan, self._runner.submit({self._input_name: picture[np.newaxis]})))
         return submitted
 
@@ -79,6 +82,13 @@ class Detector:
     def close(self) -> None:
         """Free the model."""
         self._runner.close()
+
+    def _scalers(self) -> Scalers:
+        # A scaler serves one thread at a time.
+        scalers: Scalers | None = getattr(self._local, "scalers", None)
+        if scalers is None:
+            scalers = self._local.scalers = Scalers()
+        return scalers
 
     def _plans_for(self, frame: Frame) -> tuple[LetterboxPlan, ...]:
         key = (frame.width_px, frame.height_px, frame.orientation, frame.pixel_aspect)
@@ -167,7 +177,8 @@ def choose_recipes(config: AnonymizeConfig, registry: Registry) -> list[Recipe]:
 
 
 def _load(recipe: Recipe, config: AnonymizeConfig, registry: Registry) -> Detector:
-    family = get_family(recipe.family)
+    overrides = recipe.input.given() if recipe.input else None
+    family = get_family(recipe.family, recipe.family_options, overrides, classes=len(recipe.classes))
     runner = open_runner(registry.prepared(recipe, family.input_spec), config.runtime)
     wanted = config.detect.classes
     class_map = [wanted.index(name) if name in wanted else None for name in recipe.classes]  # type: ignore[arg-type]
