@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -16,3 +18,15 @@ def data_dir() -> Path:
     if not (path / "data").is_dir():
         pytest.skip(f"no dataset folder at {path}; set TRT_ANON_DATA to one")
     return path
+
+
+@pytest.fixture(scope="session")
+def clips() -> ModuleType:
+    """The module `tests/clips.py`, which makes small videos; skips without PyAV."""
+    pytest.importorskip("av")
+    spec = importlib.util.spec_from_file_location("trt_anon_test_clips", Path(__file__).with_name("clips.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

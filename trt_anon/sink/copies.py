@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from trt_anon._optional import require
 from trt_anon.config import SinkConfig
 from trt_anon.container import open_input, pick_video
-from trt_anon.errors import InputError, UsageError
+from trt_anon.errors import InputError, OutputError, UsageError
 from trt_anon.sink.containers import ContainerKind
 
 if TYPE_CHECKING:
@@ -117,7 +117,15 @@ class StreamCopies:
                 return
             packet.stream = self._pairs[packet.stream_index]
             assert self._output is not None
-            self._output.mux_one(packet)
+            try:
+                self._output.mux_one(packet)
+            except self._av.ArgumentError as error:
+                kind = packet.stream.type
+                option = "audio" if kind == "audio" else "subtitles"
+                raise OutputError(
+                    f"{self._path}: the packets of its {kind} stream cannot be written, as where times repeat in a "
+                    f"damaged stream; repair the file or leave it out: --{option} drop"
+                ) from error
             self._next = self._read()
 
     def close(self) -> None:
@@ -132,7 +140,9 @@ class StreamCopies:
             for packet in self._packets:
                 if packet.is_corrupt:
                     raise InputError(f"{self._path} is damaged or cut off in its {packet.stream.type} stream")
-                if packet.size or packet.dts is not None:  # the rest only flushes decoders
+                # Packets without a time only flush decoders; the muxer writes MP4's pauses between subtitles itself.
+                pause = self._kind.muxer in ("mp4", "mov") and packet.stream.type == "subtitle" and packet.size == 2
+                if (packet.size or packet.dts is not None) and not (pause and bytes(packet) == b"\0\0"):
                     return packet
         except (self._av.FFmpegError, ValueError) as error:
             raise InputError(f"{self._path} cannot be read on: {getattr(error, 'strerror', None) or error}") from error

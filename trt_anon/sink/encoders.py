@@ -22,7 +22,7 @@ class Encoder:
 
     pixel_formats: what it takes. odd_sizes: whether width and height may be odd where chroma is subsampled.
     reorders: whether it makes B-frames, whose decoding times are then the encoder's own.
-    preset_option: the option that a preset sets.
+    preset_option: the option that a preset sets. tells_aspect: the stream itself names the shape of its pixels.
     """
 
     family: str
@@ -35,6 +35,7 @@ class Encoder:
     preset: str
     odd_sizes: bool = True
     reorders: bool = False
+    tells_aspect: bool = True
 
     def quantizer(self, quality: int | None) -> int:
         """Setting for a quality of 1 to 100, never worse for a higher one; None is visually lossless."""
@@ -66,8 +67,8 @@ class Encoder:
             options["b"] = str(min(max(int(2 * pixels_per_second), 2_000_000), 2_000_000_000))
         if self.family == "vp9":
             options |= {"b": "0", "row-mt": "1", "tile-columns": "2"}
-        if self.family in ("mpeg4", "mjpeg"):  # a fixed quantizer; the bit rate only bounds the rate control
-            options |= {"qmin": quantizer, "qmax": quantizer, "b": "2000000000"}
+        if self.family in ("mpeg4", "mjpeg"):
+            options |= {"qmin": quantizer, "qmax": quantizer}
         if self.family == "mpeg4":
             options["g"] = "120"
         if self.family == "mjpeg":
@@ -90,9 +91,14 @@ ENCODERS: Mapping[str, Encoder] = {
             "hevc", "libx265", frozenset((*_YUV8, *_YUV10, *_YUV12, "gray", "gray10le")), 8, 17, 45,
             "preset", "ultrafast", odd_sizes=False, reorders=True,
         ),
-        Encoder("vp8", "libvpx", frozenset(("yuv420p",)), 4, 10, 63, "cpu-used", "16"),
-        Encoder("vp9", "libvpx-vp9", frozenset(("yuv420p", "yuv422p", "yuv444p")), 6, 20, 63, "cpu-used", "8"),
-        Encoder("av1", "libsvtav1", frozenset(("yuv420p", "yuv420p10le")), 8, 22, 63, "preset", "10"),
+        Encoder("vp8", "libvpx", frozenset(("yuv420p",)), 4, 10, 63, "cpu-used", "16", tells_aspect=False),
+        Encoder(
+            "vp9", "libvpx-vp9", frozenset(("yuv420p", "yuv422p", "yuv444p")), 6, 20, 63,
+            "cpu-used", "8", tells_aspect=False,
+        ),
+        Encoder(
+            "av1", "libsvtav1", frozenset(("yuv420p", "yuv420p10le")), 8, 22, 63, "preset", "10", tells_aspect=False
+        ),
         Encoder("mpeg4", "mpeg4", frozenset(("yuv420p",)), 2, 2, 31, "", ""),
         Encoder("mjpeg", "mjpeg", frozenset(_YUV8), 1, 2, 31, "", ""),
     )

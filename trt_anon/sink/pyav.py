@@ -62,6 +62,15 @@ class PyAVSink:
         )
         if info.orientation is not Orientation.NORMAL and not self._kind.display_matrix:
             raise UsageError(f"{self._kind.name} cannot say that the picture is rotated; choose .mp4, .mov or .mkv")
+        if (
+            info.sample_aspect_ratio != 1
+            and self._kind.muxer in ("matroska", "webm")
+            and not self._encoder.tells_aspect
+        ):
+            raise UsageError(
+                f"{self._encoder.family} in {self._kind.name} cannot say here that pixels are not square "
+                f"({info.sample_aspect_ratio}); choose .mkv with codec h264 or hevc, or .mp4"
+            )
         self._rate = info.average_rate or Fraction(25)
         self._time_base = self._output_time_base()
         # Encoders that do not reorder are fed the numbers of the frames, as some take no fine time units; the packets

@@ -75,9 +75,9 @@ class Ledger:
 
     def frame(self, frame: VideoFrame) -> int:
         """The presentation time of a decoded frame. Raises InputError if one before it never came out."""
-        if frame.is_corrupt:
-            raise InputError(f"{self._name} is damaged at {self.time(frame.pts)}: a frame cannot be decoded cleanly")
         pts = self._slot(frame) if self._counted else frame.pts if frame.pts is not None else frame.dts
+        if frame.is_corrupt:
+            raise InputError(f"{self._name} is damaged at {self.time(pts)}: a frame cannot be decoded cleanly")
         if pts is None:
             raise InputError(f"{self._name}: the frame after {self.time(self._last_pts)} has no presentation time")
         if self._last_pts is not None and pts <= self._last_pts:
@@ -134,6 +134,8 @@ class Ledger:
         if data[-1] & 0xE0 == 0xC0:  # a superframe: hidden frames and a shown one together
             return False
         header = int.from_bytes(bytes(data[:2]).ljust(2, b"\0"), "big")
+        if header >> 14 != 2:  # the frame marker: this is no VP9 frame, and its time stays owed
+            return False
         position = 11 if header >> 12 & 3 != 3 else 10  # profile 3 has a reserved bit
         show_existing, show = header >> position & 1, header >> (position - 2) & 1
         return not show_existing and not show

@@ -28,9 +28,9 @@ _BARE = {"h264", "hevc", "m4v", "mpegvideo", "obu", "av1", "vc1", "mjpeg"}
 # Demuxers whose packets may lack presentation times that FFmpeg can find reliably by looking ahead.
 _LOOK_AHEAD = {"mpegts", "mpeg"}
 _GENERATE_PTS = 0x1  # AVFMT_FLAG_GENPTS
-# Decoders that pass over errors unless told otherwise, and do not mark the frame. H.264's marks it, and its strict mode
-# refuses sound pictures for a malformed supplementary message.
-_STRICT = {"hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "mpeg1video", "mpeg2video"}
+# H.264's decoder marks frames that it had to repair, and in strict mode refuses sound pictures for a malformed
+# supplementary message. Others pass over errors without a mark unless they are strict.
+_MARKS_DAMAGE = {"h264"}
 # ITU-T H.273 matrix coefficients to the matrices that detection knows.
 _MATRICES = {1: "bt709", 7: "bt709", 12: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}
 _UNSUPPORTED_MATRICES = {8: "YCgCo", 11: "YDzDx", 14: "ICtCp", 15: "IPT-C2", 16: "YCgCo-Re", 17: "YCgCo-Ro"}
@@ -45,7 +45,8 @@ class PyAVSource:
     below, as players do; nothing is written into the output for it. `threads` are the decoder's, None for all cores.
 
     Raises InputError on anything that cannot be shown as the file means it: damaged or missing frames, files cut off,
-    times that do not increase, a change of size or pixel format in mid-stream, no video, no frames.
+    times that do not increase, a change of size or pixel format in mid-stream, no video, no frames. Damage that still
+    decodes to some picture (HEVC, VP8 and VP9 have no means to notice) shows that picture, as any player would.
     """
 
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
@@ -91,8 +92,8 @@ class PyAVSource:
         codec = context.codec.canonical_name
         stream.thread_type = "AUTO"
         context.thread_count = threads or 0
-        if codec in _STRICT:
-            context.options = {"err_detect": "explode"}
+        if codec not in _MARKS_DAMAGE:
+            context.options = {"err_detect": "explode+crccheck+bitstream+buffer"}
         names = set(name.split(","))
         if not names & _LOOK_AHEAD:
             container.flags &= ~_GENERATE_PTS
