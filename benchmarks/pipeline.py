@@ -1,6 +1,6 @@
 """Each stage alone, the whole pipeline against them, and memory against the length of the video.
 
-    python benchmarks/pipeline.py --data ../shared [--device cpu] [--rounds 5] [--result benchmarks/results/MACHINE.json]
+    python benchmarks/pipeline.py --data ../shared [--rounds 5] [--result benchmarks/results/MACHINE.json]
 
 A stage alone has the whole machine and frames in memory. The pipeline cannot be faster than its slowest stage, nor than
 the processor time that all stages need together divided by the number of cores: both limits are printed.

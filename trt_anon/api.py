@@ -125,7 +125,7 @@ class Anonymizer:
     @staticmethod
     def plan(sources: Sequence[str | Path], destination: str | Path, *, overwrite: bool = False) -> Plan:
         """What `files` would do: one task per media file found."""
-        return plan([Path(s) for s in sources], Path(destination), overwrite=overwrite)
+        return plan([Path(s) for s in sources], str(destination), overwrite=overwrite)
 
     def run(self, job: Plan, *, overwrite: bool = False, on_event: OnEvent | None = None) -> JobReport:
         """Carry out a plan."""

@@ -86,7 +86,8 @@ def _version(module: str, distribution: str) -> str | None:
 
 
 def _cpu() -> tuple[str, tuple[str, ...]]:
-    name, flags = platform.processor() or "unknown", ()
+    name = platform.processor() or "unknown"
+    flags: tuple[str, ...] = ()
     path = Path("/proc/cpuinfo")
     if path.is_file():
         for line in path.read_text().splitlines():

@@ -144,6 +144,9 @@ class Frame:
             if plane.dtype != self.pixel_format.dtype:
                 raise ValueError(f"{self.pixel_format.name} samples are {self.pixel_format.dtype}, got {plane.dtype}")
 
+    def __repr__(self) -> str:  # pixels do not belong in a traceback
+        return f"Frame({self.pixel_format.name} {self.width_px}x{self.height_px}, index {self.index})"
+
     @property
     def upright_size_px(self) -> tuple[int, int]:
         """(width, height) of the picture as a viewer shows it."""

@@ -41,11 +41,9 @@ def test_the_first_failure_of_any_stage_reaches_the_caller_and_ends_all_threads(
 
         return Stage(name, work)
 
-    delivered = []
-    with (
-        pytest.raises(RuntimeError, match="broken"),
-        Conveyor(source(), [stage("first"), stage("last")], queue=2) as conveyor,
-    ):
+    delivered: list[int] = []
+    conveyor = Conveyor(source(), [stage("first"), stage("last")], queue=2)
+    with conveyor, pytest.raises(RuntimeError, match="broken"):
         delivered.extend(conveyor)
     assert delivered == list(range(len(delivered)))
     assert len(delivered) <= at
@@ -59,10 +57,14 @@ def test_a_failure_of_the_caller_ends_all_threads_even_with_full_queues() -> Non
             yield x
             x += 1
 
-    with pytest.raises(KeyboardInterrupt), Conveyor(endless(), [Stage("same", lambda x: x)], queue=2) as conveyor:
-        for x in conveyor:
-            if x == 5:
-                raise KeyboardInterrupt
+    def take_five() -> None:
+        with Conveyor(endless(), [Stage("same", lambda x: x)], queue=2) as conveyor:
+            for x in conveyor:
+                if x == 5:
+                    raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        take_five()
     assert not _own_threads()
 
 

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 def anonymize(
     inputs: options.Inputs,
     output: Annotated[
-        Path,
+        str,  # text, since a path would lose the separator at its end, which means a folder
         typer.Option(
             "--output",
             "-o",
+            metavar="PATH",
             help="Output file for one input; a folder for several or for a folder.",
             show_default=False,
         ),
@@ -33,43 +34,75 @@ def anonymize(
     threshold: options.Threshold = None,
     redact: Annotated[
         str | None,
-        typer.Option("--redact", help="gaussian, pixelate or solid.  [default: gaussian]", rich_help_panel=REDACTION),
+        typer.Option(
+            "--redact",
+            metavar="gaussian|pixelate|solid",
+            help="What takes the place of an object.  \\[default: gaussian]",
+            rich_help_panel=REDACTION,
+        ),
     ] = None,
     strength: Annotated[
         float | None,
         typer.Option(
             "--strength",
-            help="Smallest detail that survives, as a share of the object's size.  [default: 0.2]",
+            help="Smallest detail that survives, as a share of the object's size.  \\[default: 0.2]",
             rich_help_panel=REDACTION,
         ),
     ] = None,
     shape: Annotated[
         str | None,
-        typer.Option("--shape", help="ellipse, box or rounded.  [default: ellipse]", rich_help_panel=REDACTION),
+        typer.Option(
+            "--shape",
+            metavar="ellipse|box|rounded",
+            help="What is drawn into the region.  \\[default: ellipse]",
+            rich_help_panel=REDACTION,
+        ),
     ] = None,
     grow: Annotated[
         float | None,
         typer.Option(
-            "--grow", help="Region size relative to the found box.  [default: 1.3]", rich_help_panel=REDACTION
+            "--grow", help="Region size relative to the found box.  \\[default: 1.3]", rich_help_panel=REDACTION
         ),
     ] = None,
     audio: Annotated[
-        str | None, typer.Option("--audio", help="copy or drop.  [default: copy]", rich_help_panel=OUTPUT)
+        str | None,
+        typer.Option(
+            "--audio",
+            metavar="copy|drop",
+            help="Voices identify people too.  \\[default: copy]",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     subtitles: Annotated[
-        str | None, typer.Option("--subtitles", help="copy or drop.  [default: copy]", rich_help_panel=OUTPUT)
+        str | None,
+        typer.Option(
+            "--subtitles",
+            metavar="copy|drop",
+            help="Subtitles may hold names.  \\[default: copy]",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     metadata: Annotated[
         str | None,
-        typer.Option("--metadata", help="drop, or keep what is safe.  [default: drop]", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--metadata",
+            metavar="drop|keep",
+            help="keep: what is safe of it.  \\[default: drop]",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     quality: Annotated[
         int | None,
-        typer.Option("--quality", help="1 to 100.  [default: visually lossless]", rich_help_panel=OUTPUT),
+        typer.Option("--quality", help="1 to 100.  \\[default: visually lossless]", rich_help_panel=OUTPUT),
     ] = None,
     codec: Annotated[
         str | None,
-        typer.Option("--codec", help="same, h264, hevc, vp9 or av1.  [default: same]", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--codec",
+            metavar="same|h264|hevc|vp9|av1",
+            help="Video codec of the output.  \\[default: same]",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     encoder_preset: Annotated[
         str | None,

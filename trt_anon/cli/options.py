@@ -30,33 +30,51 @@ Inputs = Annotated[
 ]
 Detect = Annotated[
     str | None,
-    typer.Option("--detect", help="faces, plates, or faces,plates.  [default: faces]", rich_help_panel=DETECTION),
+    typer.Option(
+        "--detect",
+        metavar="faces|plates|faces,plates",
+        help="The objects to look for.  \\[default: faces]",
+        rich_help_panel=DETECTION,
+    ),
 ]
 Detector = Annotated[
     list[str] | None,
     typer.Option(
         "--detector",
+        metavar="NAME|RECIPE.toml",
         help="A detector by name (see [bold]trt-anon models list[/]) or recipe file; repeat to merge several.",
         rich_help_panel=DETECTION,
     ),
 ]
 Threshold = Annotated[
     float | None,
-    typer.Option("--threshold", help="Minimum score, 0 to 1.  [default: the detector's]", rich_help_panel=DETECTION),
+    typer.Option("--threshold", help="Minimum score, 0 to 1.  \\[default: the detector's]", rich_help_panel=DETECTION),
 ]
 Config = Annotated[
     Path | None,
     typer.Option("--config", help="A TOML file with any of these options; the command line wins.", show_default=False),
 ]
 Device = Annotated[
-    str | None, typer.Option("--device", help="auto, cpu or cuda.  [default: auto]", rich_help_panel=MACHINE)
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda",
+        help="auto: a GPU if there is one.  \\[default: auto]",
+        rich_help_panel=MACHINE,
+    ),
 ]
 Runtime = Annotated[
     str | None,
-    typer.Option("--runtime", help="auto, openvino, onnxruntime or null.  [default: auto]", rich_help_panel=MACHINE),
+    typer.Option(
+        "--runtime",
+        metavar="auto|openvino|onnxruntime|null",
+        help="What runs the detectors.  \\[default: auto]",
+        rich_help_panel=MACHINE,
+    ),
 ]
 Threads = Annotated[
-    int | None, typer.Option("--threads", help="Threads for inference.  [default: all cores]", rich_help_panel=MACHINE)
+    int | None,
+    typer.Option("--threads", help="Threads for inference.  \\[default: all cores]", rich_help_panel=MACHINE),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.", rich_help_panel=OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]

@@ -181,5 +181,5 @@ def _load(recipe: Recipe, config: AnonymizeConfig, registry: Registry) -> Detect
     family = get_family(recipe.family, recipe.family_options, overrides, classes=len(recipe.classes))
     runner = open_runner(registry.prepared(recipe, family.input_spec), config.runtime)
     wanted = config.detect.classes
-    class_map = [wanted.index(name) if name in wanted else None for name in recipe.classes]  # type: ignore[arg-type]
+    class_map = [wanted.index(name) if name in wanted else None for name in recipe.classes]
     return Detector(family, runner, recipe.scales, class_map, config.detect.threshold or recipe.threshold)
