@@ -48,7 +48,7 @@ class Family(Protocol):
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """The outputs that `decode` reads."""
+        """The outputs that `decode` reads; empty: it wants all of them and finds its own by their shapes."""
         ...
 
     def decode(

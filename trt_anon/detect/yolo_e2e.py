@@ -6,7 +6,7 @@ Wang et al.: "YOLOv10: Real-Time End-to-End Object Detection" (2024).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ class YoloEndToEnd:
     classes: how many the model knows; a class beyond is an error. box_format, normalised: of the boxes; normalised ones
     are shares of the input's size. extra_channels: further values of a row that are not read (mask coefficients,
     keypoints). outputs: the output's name; empty: it is found by its shape. score = the class's probability, as the
-    graph chose it.
+    graph chose it. The model chooses one row per object for itself, so its boxes are distinct.
     """
 
     name: str = "yolo-e2e"
@@ -74,4 +74,5 @@ class YoloEndToEnd:
                 f"others; are its rows box, score, class, and has it {self.classes} classes?"
             )
         boxes = to_xyxy(self.name, values[:, :4], self.box_format, input_hw_px, self.normalised)
-        return split_by_image(self.name, len(rows), images, boxes, values[:, 4], class_ids.astype(np.int32))
+        found = split_by_image(self.name, len(rows), images, boxes, values[:, 4], class_ids.astype(np.int32))
+        return [replace(candidates, distinct=True) for candidates in found]
