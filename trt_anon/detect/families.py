@@ -6,11 +6,20 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from trt_anon.detect.base import Family
+from trt_anon.detect.blazeface import BlazeFace
 from trt_anon.detect.centerface import CenterFace
+from trt_anon.detect.detr import Detr, detr
+from trt_anon.detect.lpd_yunet import LpdYuNet
+from trt_anon.detect.nms_ended import EfficientNms, OnnxNms
 from trt_anon.detect.options import option_names, with_input, with_options
 from trt_anon.detect.retinaface import RetinaFace
+from trt_anon.detect.scrfd import Scrfd
+from trt_anon.detect.segmentation import Segmentation
+from trt_anon.detect.ssd import Ssd
+from trt_anon.detect.two_stage import TwoStage, model_zoo
 from trt_anon.detect.yolo_e2e import YoloEndToEnd
 from trt_anon.detect.yolo_face import YoloV5Face, YoloV8Face
+from trt_anon.detect.yolo_seg import YoloSeg
 from trt_anon.detect.yolov3 import YoloV3, yolov4
 from trt_anon.detect.yolov5 import YoloV5, yolov7
 from trt_anon.detect.yolov8 import YoloV8
@@ -43,6 +52,18 @@ FAMILIES: Mapping[str, Callable[[], Family]] = MappingProxyType(
         "yolox": YoloX,
         "yolov5-face": YoloV5Face,
         "yolov8-face": YoloV8Face,
+        "yolo-seg": YoloSeg,
+        "ssd": Ssd,
+        "blazeface": BlazeFace,
+        "lpd-yunet": LpdYuNet,
+        "scrfd": Scrfd,
+        "rt-detr": Detr,
+        "detr": detr,
+        "torchvision-detection": TwoStage,
+        "faster-rcnn": model_zoo,
+        "onnx-nms": OnnxNms,
+        "efficient-nms": EfficientNms,
+        "segmentation": Segmentation,
     }
 )
 """What makes each family, by the name that recipes use."""
