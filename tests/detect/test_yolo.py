@@ -211,6 +211,14 @@ def test_scores_that_are_no_probabilities_are_refused(case):
         case.family().decode(outputs, HW, 0.3)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_row_of_nothing_finite_is_refused_without_warnings(bad):
+    rows = np.full((1, 3 * CELLS, 7), 0.9, np.float32)
+    rows[0, 5, :4] = bad
+    with pytest.raises(ModelError, match="boxes that are not finite"):
+        get_family("yolov5", classes=2).decode({"o": rows}, HW, 0.5)
+
+
 @pytest.mark.parametrize(("name", "at"), [("yolov3", (slice(None), 2)), ("yolox", (..., 2))])
 def test_a_size_that_overflows_is_refused(name, at):
     case = next(c for c in CASES if c.name == name)
