@@ -1,6 +1,6 @@
 """Runs inside deface's own environment: the share of every labelled box that its default redaction covers.
 
-    python deface_cover.py ANNOTATIONS.json > cover.json
+    python deface_cover.py ANNOTATIONS.json RESULT.json
 
 Detection and drawing are deface's own functions with its default arguments. Its drawing is applied to black-and-white
 noise, where every redacted pixel turns grey: that is the mask.
@@ -19,7 +19,7 @@ from deface.centerface import CenterFace
 from deface.deface import anonymize_frame
 
 
-def main(annotations: Path) -> None:
+def main(annotations: Path, result: Path) -> None:
     labels = json.loads(annotations.read_text())
     boxes: dict[int, list[list[float]]] = {}
     for annotation in labels["annotations"]:
@@ -44,15 +44,13 @@ def main(annotations: Path) -> None:
             x0, y0, x1, y1 = (round(v) for v in (x, y, x + w, y + h))
             inside = mask[max(y0, 0) : y1, max(x0, 0) : x1]
             covers.append(float(inside.mean()) if inside.size else 0.0)
-    json.dump(
-        {
-            "covers": covers,
-            "redacted_share": float(np.mean(redacted)),
-            "ms_per_image": 1000 * seconds / len(labels["images"]),
-        },
-        sys.stdout,
-    )
+    figures = {
+        "covers": covers,
+        "redacted_share": float(np.mean(redacted)),
+        "ms_per_image": 1000 * seconds / len(labels["images"]),
+    }
+    result.write_text(json.dumps(figures))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -67,10 +67,11 @@ def compare_speed(clip: Path, deface: Path, rounds: int, scratch: Path) -> dict[
     return figures
 
 
-def compare_cover(annotations: Path, deface: Path) -> dict[str, Any]:
+def compare_cover(annotations: Path, deface: Path, scratch: Path) -> dict[str, Any]:
     """Covered share of labelled faces, redacted share of pixels, detection time per image."""
-    script = [deface / "python", HERE / "deface_cover.py", annotations]
-    theirs = json.loads(subprocess.run(script, check=True, capture_output=True, text=True).stdout)
+    file = scratch / "deface-cover.json"
+    subprocess.run([deface / "python", HERE / "deface_cover.py", annotations, file], check=True, capture_output=True)
+    theirs = json.loads(file.read_text())
     results = {
         "deface": theirs,
         "default": measure_cover(annotations),
@@ -104,8 +105,9 @@ def main() -> None:
         for name, size in (("768x432", None), ("1920x1080", (1920, 1080))):
             clip = make_clip(original, scratch / f"{name}.mp4", frames=FRAMES, size_px=size)
             figures[name] = compare_speed(clip, deface, arguments.rounds, scratch)
-    if not arguments.skip_cover:
-        figures["cover"] = compare_cover(arguments.data / "data/faces/facemask853/annotations.json", deface)
+        if not arguments.skip_cover:
+            labels = arguments.data / "data/faces/facemask853/annotations.json"
+            figures["cover"] = compare_cover(labels, deface, scratch)
 
     print(f"{'':>12} {'':>12} {'fps':>8} {'x deface':>9} {'CPU ms/frame':>13} {'RSS MiB':>8}")
     for clip_name in ("768x432", "1920x1080"):

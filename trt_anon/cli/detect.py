@@ -22,6 +22,7 @@ def detect(
     overwrite: options.Overwrite = False,
     device: options.Device = None,
     runtime: options.Runtime = None,
+    precision: options.Precision = None,
     threads: options.Threads = None,
     config: options.Config = None,
     quiet: options.Quiet = False,
@@ -39,6 +40,7 @@ def detect(
         threshold=threshold,
         device=device,
         runtime=runtime,
+        precision=precision,
         threads=threads,
     )
     with Anonymizer(settings) as anonymizer:

@@ -72,6 +72,15 @@ Runtime = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="auto|f32|bf16",
+        help="Arithmetic of the detectors; auto: bf16 where the CPU has it.  \\[default: auto]",
+        rich_help_panel=MACHINE,
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option("--threads", help="Threads for inference.  \\[default: all cores]", rich_help_panel=MACHINE),
