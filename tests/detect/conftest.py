@@ -40,7 +40,9 @@ def find(data_dir: Path) -> Callable[[Family, str, str, float], Detections]:
         outputs = dict(zip(names, session.run(None, {session.get_inputs()[0].name: tensor}), strict=True))
         (found,) = family.decode(outputs, plan.target_hw_px, threshold)
         marks = None if found.landmarks is None else plan.landmarks_to_upright_px(found.landmarks)
-        one = Pass(plan.boxes_to_upright_px(found.boxes_xyxy), found.scores, found.class_ids, marks)
+        outlines = found.contours and tuple(plan.landmarks_to_upright_px(c) for c in found.contours)
+        boxes = plan.boxes_to_upright_px(found.boxes_xyxy)
+        one = Pass(boxes, found.scores, found.class_ids, marks, outlines, found.distinct)
         return merge([one], [str(i) for i in range(80)], 0.45)
 
     return run

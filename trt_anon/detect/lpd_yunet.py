@@ -35,8 +35,9 @@ class LpdYuNet:
     outputs: the names of the three.
 
     With prior centre c and side p: centre = c + loc[:2] * 0.1 * p, size = p * exp(loc[2:4] * 0.2), corner = c +
-    loc * 0.1 * p of the values from 4, 6, 10 and 12 on; the corners come in no fixed order. score = sqrt(conf * iou), iou clipped to [0, 1]. The box is the
-    one around box and corners together: on slanted plates each alone leaves parts out.
+    loc * 0.1 * p of the values from 4, 6, 10 and 12 on; the corners come in no fixed order. score = sqrt(conf * iou),
+    iou clipped to [0, 1]. The box is the one around box and corners together: on slanted plates each alone leaves parts
+    out.
     """
 
     name: str = "lpd-yunet"

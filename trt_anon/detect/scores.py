@@ -20,7 +20,8 @@ Background = Literal["none", "first", "last"]
 
 def softmax(logits: Floats, axis: int = -1) -> Floats:
     """exp(x) / sum(exp(x)) along an axis, without overflow."""
-    raised = np.exp(logits - logits.max(axis=axis, keepdims=True))
+    with np.errstate(over="ignore"):  # what lies beyond the range of float32 below the largest has no share
+        raised = np.exp(logits - logits.max(axis=axis, keepdims=True))
     return np.asarray(raised / raised.sum(axis=axis, keepdims=True), np.float32)
 
 
