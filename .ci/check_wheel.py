@@ -6,8 +6,20 @@ import re
 import sys
 import zipfile
 
-REQUIRED = ("trt_anon/__init__.py", "trt_anon/py.typed", "trt_anon/engines/yunet.toml", "trt_anon/cli/main.py")
-ALLOWED = re.compile(r"^trt_anon/.*\.(py|toml|cu|h|cuh)$|^trt_anon/py\.typed$|^trt_anon-[^/]+\.dist-info/.*$")
+REQUIRED = (
+    "trt_anon/__init__.py",
+    "trt_anon/py.typed",
+    "trt_anon/engines/yunet.toml",
+    "trt_anon/cli/main.py",
+    "trt_anon/cuda/include/host_cuda.h",
+    "trt_anon/cuda/include/host_entry.cpp",
+    "trt_anon/postprocess/nms.cu",
+    "trt_anon/preprocess/letterbox.cu",
+)
+ALLOWED = re.compile(
+    r"^trt_anon/.*\.(py|toml|cu|h)$|^trt_anon/cuda/include/host_entry\.cpp$|^trt_anon/cuda/fatbin/[^/]+\.fatbin$"
+    r"|^trt_anon/py\.typed$|^trt_anon-[^/]+\.dist-info/.*$"
+)
 MAX_BYTES = 2_000_000
 
 

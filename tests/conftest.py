@@ -30,3 +30,22 @@ def clips() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def cupy() -> ModuleType:
+    """CuPy with a device; skips where there is none, unless TRT_ANON_REQUIRE_GPU=1 makes that a failure."""
+    found = importlib.util.find_spec("cupy") is not None
+    if os.environ.get("TRT_ANON_REQUIRE_GPU") == "1":
+        assert found, "TRT_ANON_REQUIRE_GPU=1, but CuPy is not installed"
+    elif not found:
+        pytest.skip("CuPy is not installed")
+    cupy = importlib.import_module("cupy")
+    try:
+        devices = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError:
+        devices = 0
+    if not devices:
+        assert os.environ.get("TRT_ANON_REQUIRE_GPU") != "1", "TRT_ANON_REQUIRE_GPU=1, but there is no GPU"
+        pytest.skip("there is no GPU")
+    return cupy

@@ -13,6 +13,7 @@
     |   +-- InputError        the input is missing, empty, truncated, corrupt or of no known kind
     |   +-- OutputError       the output exists already, or cannot be written
     +-- PipelineError         a stage failed while frames were under way; nothing was published
+        +-- KernelError       a CUDA kernel does not compile, or was caught doing wrong
 
 Native errors (FFmpeg, OpenVINO, ONNX Runtime) are wrapped once, at the stage that calls the library, with
 ``raise ... from error``. Messages name files and causes, never boxes or anything else about a detection.
@@ -77,3 +78,7 @@ class OutputError(MediaError):
 
 class PipelineError(TrtAnonError):
     """A stage failed while frames were under way; nothing was published."""
+
+
+class KernelError(PipelineError):
+    """A CUDA kernel does not compile, cannot be launched, or was caught doing wrong."""
