@@ -89,3 +89,19 @@ def test_detections_without_masks_have_none():
     assert stored_regions(frame, found, RedactConfig()) == []
     plain = dataclasses.replace(found, contours_px=None)
     assert stored_regions(frame, plain, RedactConfig()) == []
+
+
+def test_outlines_come_back_from_another_scale():
+    upright = letter_l()
+    frame = Frame((upright.copy(),), PIXEL_FORMATS["rgb24"], 64, 96)
+    family = get_family("segmentation", {"classes": 2})
+    scale = Scale(min_long_side_px=192, max_long_side_px=192)
+    detector = FrameDetector([Detector(family, Brightness(), [scale], [0, None], 0.4)], ["face"], 0.3)
+    found = detector.submit(frame).result()
+    for box, outline in zip(found.boxes_xyxy_px, found.contours_px, strict=True):
+        np.testing.assert_array_equal(outline.min(axis=0), box[:2])
+        np.testing.assert_array_equal(outline.max(axis=0), box[2:])
+    Redactor(RedactConfig(method="solid")).redact(frame, stored_regions(frame, found, RedactConfig(grow=1.0)))
+    black = ~frame.planes[0].any(axis=-1)
+    assert black[upright[..., 0] > 100].all()
+    assert not black[30:58, 24:].any()
