@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -47,10 +47,12 @@ def make_clip(
     cover: bool = False,
     metadata: bool = False,
     chapters: bool = False,
+    draw: Callable[[int], av.VideoFrame] | None = None,
 ) -> Path:
     """Write a clip. `times`: presentation times in `time_base`; `color`: range, primaries, transfer, matrix.
 
     `audio`: names of encoders, one stream each, the first marked English, the others German.
+    `draw`: makes frame `index`, of the size and pixel format given, instead of the pattern.
     """
     base = time_base or 1 / rate
     shown = list(times) if times is not None else [round(i / (rate * base)) for i in range(frames)]
@@ -98,7 +100,7 @@ def make_clip(
             )
         packets = []
         for index, pts in enumerate(shown):
-            frame = picture(index, *size, pix_fmt)
+            frame = picture(index, *size, pix_fmt) if draw is None else draw(index)
             frame.pts, frame.time_base = pts, base
             packets += video.encode(frame)
         packets += video.encode(None)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from trt_anon.api import Anonymizer
 
 
 @pytest.fixture(scope="session")
@@ -20,16 +25,36 @@ def data_dir() -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def clips() -> ModuleType:
-    """The module `tests/clips.py`, which makes small videos; skips without PyAV."""
-    pytest.importorskip("av")
-    spec = importlib.util.spec_from_file_location("trt_anon_test_clips", Path(__file__).with_name("clips.py"))
+def _module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"trt_anon_test_{name}", Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def clips() -> ModuleType:
+    """The module `tests/clips.py`, which makes small videos; skips without PyAV."""
+    pytest.importorskip("av")
+    return _module("clips")
+
+
+@pytest.fixture(scope="session")
+def faces() -> ModuleType:
+    """The module `tests/faces.py`, which makes pictures and clips of a real face; skips without scikit-image."""
+    pytest.importorskip("skimage")
+    return _module("faces")
+
+
+@pytest.fixture(scope="session")
+def anonymizer() -> Iterator[Anonymizer]:
+    """An Anonymizer with default options."""
+    from trt_anon.api import Anonymizer
+
+    with Anonymizer() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

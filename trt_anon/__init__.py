@@ -2,7 +2,7 @@
 
     from trt_anon import Anonymizer
 
-    with Anonymizer(detect=("face",)) as anonymizer:
+    with Anonymizer(classes=("face",)) as anonymizer:
         anonymizer.file("street.mp4", "street.anonymized.mp4")
 
 Public names are imported on first use: a bare ``import trt_anon`` needs NumPy only.

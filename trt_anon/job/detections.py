@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from trt_anon.job.publish import atomic_output
+from trt_anon.job.publish import as_output_error, atomic_output
 from trt_anon.types import Detections, Frame
 
 
@@ -20,7 +20,11 @@ def write_coco(
     what COCO tools take.
     """
     frames = boxes = 0
-    with atomic_output(output, overwrite=overwrite) as path, path.open("w", encoding="utf-8") as file:
+    with (
+        as_output_error(output),
+        atomic_output(output, overwrite=overwrite) as path,
+        path.open("w", encoding="utf-8") as file,
+    ):
         categories = [
             {"id": number, "name": name, "supercategory": name} for number, name in enumerate(class_names, start=1)
         ]

@@ -229,6 +229,21 @@ def _check_destinations(tasks: Sequence[Task]) -> None:
         _check_kind(task)
 
 
+def check_apart(output: Path, tasks: Sequence[Task], *, overwrite: bool) -> None:
+    """Raise UsageError where a file to be written beside the media (a report, boxes) cannot be.
+
+    That is one of its inputs or outputs, a folder, or a file that exists already without `overwrite`.
+    """
+    for task in tasks:
+        if _same_file(output, task.source):
+            raise UsageError(f"the output {output} is the input {task.source}; name another one")
+        if task.destination != task.source and output.resolve() == task.destination.resolve():
+            raise UsageError(f"{output} cannot be written twice; name another one")
+    reason = _blocked(output, overwrite)
+    if reason is not None:
+        raise UsageError(reason)
+
+
 def _check_kind(task: Task) -> None:
     suffix = task.destination.suffix.lower()
     other: Kind = "video" if task.kind == "image" else "image"

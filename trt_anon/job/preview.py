@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from trt_anon._optional import require
 from trt_anon.errors import InputError
-from trt_anon.job.publish import atomic_output
+from trt_anon.job.publish import as_output_error, atomic_output
 from trt_anon.source.pyav import PyAVSource
 
 
@@ -19,7 +19,7 @@ def before_and_after(original: Path, redacted: Path, picture: Path, *, index: in
     halves = [_rgb(path, index) for path in (original, redacted)]
     gap = np.full((halves[0].shape[0], 8, 3), 255, np.uint8)
     joined = np.concatenate((halves[0], gap, halves[1]), axis=1)
-    with atomic_output(picture, overwrite=overwrite) as path:
+    with as_output_error(picture), atomic_output(picture, overwrite=overwrite) as path:
         image.fromarray(joined).save(path, format="PNG")
 
 

@@ -48,7 +48,7 @@ class _Publication:
 
     def __enter__(self) -> Path:
         try:
-            with _as_output_error(self._dst):
+            with as_output_error(self._dst):
                 self._check_destination()
                 self._make_partial()
         except BaseException:
@@ -62,7 +62,7 @@ class _Publication:
     ) -> None:
         try:
             if kind is None:
-                with _as_output_error(self._dst):
+                with as_output_error(self._dst):
                     self._publish()
         finally:
             self._discard()
@@ -238,7 +238,8 @@ def _exists(dst: Path) -> str:
 
 
 @contextmanager
-def _as_output_error(dst: Path) -> Iterator[None]:
+def as_output_error(dst: Path) -> Iterator[None]:
+    """What the file system says while something is written for `dst`, as an OutputError."""
     try:
         yield
     except OSError as error:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from trt_anon.errors import MissingError, TrtAnonError
-from trt_anon.job.publish import atomic_output
+from trt_anon.job.publish import as_output_error, atomic_output
 
 Status = Literal["done", "failed", "skipped"]
 
@@ -170,5 +170,5 @@ class JobReport:
 
     def write(self, path: Path, *, overwrite: bool = False) -> None:
         """Write `to_json()` to a file that appears complete or not at all. Raises OutputError."""
-        with atomic_output(path, overwrite=overwrite) as partial:
+        with as_output_error(path), atomic_output(path, overwrite=overwrite) as partial:
             partial.write_text(self.to_json(), encoding="ascii")
