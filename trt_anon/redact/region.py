@@ -61,7 +61,7 @@ def grow_regions(
     """Regions that hide the objects of these boxes: each box grown about its centre, never dropped.
 
     boxes_xyxy_px: (N, 4) in upright pixels; corners in the wrong order are put right. grow: the region's size relative
-    to the box. min_size_px: least width and height of a region. `object_px` is the longer side before growth.
+    to the box, at least 1. min_size_px: least width and height of a region. `object_px` is the longer side before growth.
     contours_px: outlines (K, 2) of N masks. One of at least three points becomes a polygon instead of a grown box, its
     margin on every side the larger of the two by which growth would widen the outline's own box, and at least what
     brings that box to the least size.
@@ -76,7 +76,8 @@ def grow_regions(
     low, high = corners.min(axis=1), corners.max(axis=1)
     half = np.maximum((high - low) * grow, min_size_px) / 2
     centre = (low + high) / 2
-    grown = np.concatenate((centre - half, centre + half), axis=1).tolist()
+    # rounding must not leave a sliver of the box outside
+    grown = np.concatenate((np.minimum(centre - half, low), np.maximum(centre + half, high)), axis=1).tolist()
     objects = (high - low).max(axis=1).tolist()
     regions = [Region(x0, y0, x1, y1, shape, size) for (x0, y0, x1, y1), size in zip(grown, objects, strict=True)]
     if contours_px is None:
