@@ -117,6 +117,11 @@ def test_stored_polygons_cover_what_the_upright_ones_do(orientation, points, mar
     np.testing.assert_array_equal(turn_upright(picture_mask(stored, width, height), orientation), expected)
 
 
+def test_rounding_leaves_no_sliver_of_a_box_outside():
+    (region,) = grow_regions(np.array([[8, 0, -7.168070511766243e-29, 0]], np.float32), grow=1.0, shape="box")
+    assert region.x0_px < 0
+
+
 class TestGrow:
     BOX = np.array([[10, 10, 30, 50]], np.float32)
     OUTLINE = np.array([[10, 10], [30, 10], [30, 20], [20, 20], [20, 50], [10, 50]], np.float32)

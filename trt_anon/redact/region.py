@@ -61,7 +61,8 @@ def grow_regions(
     """Regions that hide the objects of these boxes: each box grown about its centre, never dropped.
 
     boxes_xyxy_px: (N, 4) in upright pixels; corners in the wrong order are put right. grow: the region's size relative
-    to the box, at least 1. min_size_px: least width and height of a region. `object_px` is the longer side before growth.
+    to the box, at least 1. min_size_px: least width and height of a region. `object_px` is the longer side before
+    growth.
     contours_px: outlines (K, 2) of N masks. One of at least three points becomes a polygon instead of a grown box, its
     margin on every side the larger of the two by which growth would widen the outline's own box, and at least what
     brings that box to the least size.
