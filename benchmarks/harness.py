@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
-import resource
 import statistics
 import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -46,20 +44,26 @@ class Run:
     peak_rss_mib: float
 
 
-def run_command(command: Sequence[str], env: Mapping[str, str] | None = None) -> Run:
+# Runs between this process and the command: a child's peak memory counts what its parent held when it forked.
+_LAUNCHER = """
+import json, os, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+figures = [time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024]
+open(sys.argv[1], "w").write(json.dumps(figures))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def run_command(command: Sequence[str]) -> Run:
     """Run a command to its end; raises with its output if it fails, so that no failure is timed."""
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env or dict(os.environ)
-    )
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise RuntimeError(f"{' '.join(map(str, command))} exited {process.returncode}:\n{output.decode()[-2000:]}")
-    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    with tempfile.NamedTemporaryFile("r", suffix=".json") as figures:
+        launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, figures.name, *command]
+        process = subprocess.run(launcher, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        if process.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)} exited {process.returncode}:\n{process.stdout.decode()[-2000:]}")
+        return Run(*json.load(figures))
 
 
 def interleaved(commands: Mapping[str, Callable[[], Run]], *, rounds: int, warmup: int = 1) -> dict[str, list[Run]]:
@@ -73,11 +77,6 @@ def interleaved(commands: Mapping[str, Callable[[], Run]], *, rounds: int, warmu
             if counted:
                 results[name].append(run)
     return results
-
-
-def peak_rss_mib() -> float:
-    """Peak resident memory of this process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def write_result(path: Path, benchmark: str, figures: Mapping[str, Any]) -> None:

@@ -83,7 +83,7 @@ Precision = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", help="Threads for inference.  \\[default: all cores]", rich_help_panel=MACHINE),
+    typer.Option("--threads", help="Threads for inference, decoding and encoding, each.  \\[default: all cores]", rich_help_panel=MACHINE),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.", rich_help_panel=OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]

@@ -65,7 +65,13 @@ def anonymize_file(
             if task.kind == "image":
                 sink = ImageSink(path, source_path=task.source, info=source.info, config=config.sink)
             else:
-                sink = PyAVSink(path, source_path=task.source, info=source.info, config=config.sink)
+                sink = PyAVSink(
+                    path,
+                    source_path=task.source,
+                    info=source.info,
+                    config=config.sink,
+                    threads=config.runtime.threads,
+                )
             loop = anonymize_frames(
                 source,
                 sink,

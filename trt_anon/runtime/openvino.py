@@ -166,6 +166,7 @@ class OpenVinoRunner:
             static.last_used = self._submitted
             self._static[shapes] = static
             del self._seen[shapes]
+            self._general.idle.clear()  # their buffers are as large as the largest size they have seen
         return static
 
     def _make_room(self) -> bool:
