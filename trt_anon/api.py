@@ -15,7 +15,7 @@ from trt_anon.config import AnonymizeConfig, validated
 from trt_anon.errors import UsageError
 from trt_anon.job.detections import write_coco
 from trt_anon.job.files import Event, OnEvent, anonymize_file, anonymize_files, open_source
-from trt_anon.job.inputs import Plan, Task, check_apart, plan
+from trt_anon.job.inputs import Plan, Task, check_apart, is_folder, plan
 from trt_anon.job.report import FileReport, JobReport
 from trt_anon.models.registry import Registry
 from trt_anon.pipeline.detection import FrameDetector, PendingDetections
@@ -200,7 +200,7 @@ class Anonymizer:
 
 
 def _only_task(source: str | Path, destination: Path, **options: bool) -> Task:
-    if Path(source).is_dir():
+    if is_folder(Path(source)):
         raise UsageError(f"{source} is a folder; name a file, or use `files` (`write_detections`)")
     return plan([Path(source)], destination, **options).tasks[0]
 

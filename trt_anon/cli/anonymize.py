@@ -122,6 +122,7 @@ def anonymize(
     ] = None,
     device: options.Device = None,
     runtime: options.Runtime = None,
+    precision: options.Precision = None,
     threads: options.Threads = None,
     config: options.Config = None,
     quiet: options.Quiet = False,
@@ -131,6 +132,7 @@ def anonymize(
     Each output appears complete, or not at all. Time stamps, size, colour, rotation and audio stay; metadata does not.
     """
     from trt_anon.api import Anonymizer
+    from trt_anon.job.inputs import check_apart
 
     settings = options.configuration(
         config,
@@ -149,9 +151,12 @@ def anonymize(
         encoder_preset=encoder_preset,
         device=device,
         runtime=runtime,
+        precision=precision,
         threads=threads,
     )
     job = Anonymizer.plan(inputs, output, overwrite=overwrite)
+    if json is not None:  # now, not after hours of work
+        check_apart(json, job.tasks, overwrite=overwrite)
     with Anonymizer(settings) as anonymizer, progress_view(len(job.tasks), quiet=quiet) as view:
         report = anonymizer.run(job, overwrite=overwrite, on_event=view)
     if json is not None:

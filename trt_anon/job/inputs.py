@@ -97,11 +97,11 @@ def _base(path: Path, inputs: Sequence[Path], output: str | Path, single_file: b
     target = Path(output)
     if single_file:
         return target
-    into = target.is_dir() or str(output).endswith((os.sep, os.altsep or os.sep))
+    into = is_folder(target) or str(output).endswith((os.sep, os.altsep or os.sep))
     several = len(inputs) > 1
-    if (several or path.is_dir()) and target.exists() and not target.is_dir():
+    if (several or is_folder(path)) and os.path.exists(target) and not is_folder(target):  # noqa: PTH110
         raise UsageError(f"--output {target} is a file; several results need a folder")
-    if several or (into and not path.is_dir()):
+    if several or (into and not is_folder(path)):
         name = path.name if path.name not in ("", "..") else path.resolve().name
         return target / name
     return target
@@ -198,6 +198,11 @@ def _looks_like_media(suffix: str) -> bool:
     return suffix not in _AMBIGUOUS and any(suffix in known for known in EXTENSIONS.values())
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder of that name, as far as can be seen; pathlib raises where one may not look."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def _same_file(one: Path, other: Path) -> bool:
     try:
         return one.samefile(other)
@@ -221,7 +226,7 @@ def _check_destinations(tasks: Sequence[Task]) -> None:
                 raise UsageError(f"the output {task.destination} is the input {source}; name another one")
         parent = task.destination.parent
         if parent not in folders:
-            folders[parent] = parent.resolve()
+            folders[parent] = Path(os.path.realpath(parent))  # pathlib raises on links in a circle
         place = folders[parent] / task.destination.name
         if place in taken:
             raise UsageError(f"{taken[place]} and {task.source} would both be written to {task.destination}")
@@ -234,10 +239,11 @@ def check_apart(output: Path, tasks: Sequence[Task], *, overwrite: bool) -> None
 
     That is one of its inputs or outputs, a folder, or a file that exists already without `overwrite`.
     """
+    place = os.path.realpath(output)
     for task in tasks:
         if _same_file(output, task.source):
             raise UsageError(f"the output {output} is the input {task.source}; name another one")
-        if task.destination != task.source and output.resolve() == task.destination.resolve():
+        if task.destination != task.source and place == os.path.realpath(task.destination):
             raise UsageError(f"{output} cannot be written twice; name another one")
     reason = _blocked(output, overwrite)
     if reason is not None:
@@ -275,7 +281,7 @@ def _blocked(destination: Path, overwrite: bool) -> str | None:
         mode = destination.lstat().st_mode
     except OSError:  # not there, or not reachable: the attempt to write says more
         return None
-    if destination.is_dir():
+    if is_folder(destination):
         return f"{destination} is a folder; name a file"
     if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
         return f"{destination} is not a plain file; it is left alone"

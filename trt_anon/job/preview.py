@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from trt_anon._optional import require
 from trt_anon.errors import InputError
+from trt_anon.geometry import turn_upright
 from trt_anon.job.publish import as_output_error, atomic_output
 from trt_anon.source.pyav import PyAVSource
 
 
 def before_and_after(original: Path, redacted: Path, picture: Path, *, index: int = 0, overwrite: bool = False) -> None:
-    """Write frame `index` of two videos side by side as a PNG. The left half shows the original, unredacted."""
+    """Write frame `index` of two videos, upright, side by side as a PNG; the left half is the original, unredacted."""
     image = require("PIL.Image", "writing a picture")
     halves = [_rgb(path, index) for path in (original, redacted)]
     gap = np.full((halves[0].shape[0], 8, 3), 255, np.uint8)
@@ -28,8 +29,8 @@ def _rgb(path: Path, index: int) -> NDArray[np.uint8]:
     try:
         for frame in source:
             if frame.index == index:
-                array: NDArray[np.uint8] = frame.native.to_ndarray(format="rgb24")
-                return array
+                stored: NDArray[np.uint8] = frame.native.to_ndarray(format="rgb24")
+                return turn_upright(stored, frame.orientation).astype(np.uint8, copy=False)
     finally:
         source.close()
     raise InputError(f"{path.name} has no frame {index}")
