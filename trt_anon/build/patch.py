@@ -204,7 +204,7 @@ def _free_reshape(
         first = -1
     else:
         raise ModelError(f"{name}: cannot tell which dimension is the batch; export the model with a free batch")
-    if size and _ties_size(rest, data_shape):
+    if size and (first == -1 or _ties_size(rest, data_shape)):
         raise ModelError(f"{name}: its height and width cannot be freed; use it at the size it was made for")
     freed = np.concatenate(([first], rest)).astype(np.int64)
     fresh = _fresh(graph, f"{node.output[0]}_shape")

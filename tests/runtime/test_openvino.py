@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from trt_anon._optional import available, require
+from trt_anon.errors import DeviceMissing
+from trt_anon.runtime.openvino import OpenVinoRunner
+
+if not available("openvino"):
+    pytest.skip("OpenVINO is not installed", allow_module_level=True)
+
+
+def picture(value: float, side: int) -> np.ndarray:
+    return np.full((1, 3, side, side), value, np.float32)
+
+
+@pytest.fixture
+def doubling(networks: ModuleType, tmp_path: Path) -> Path:
+    path: Path = networks.save(networks.scaled(2.0), tmp_path / "doubling.onnx")
+    return path
+
+
+def run(runner: OpenVinoRunner, side: int, times: int = 1) -> None:
+    for value in range(times):
+        np.testing.assert_array_equal(runner.run({"input": picture(value, side)})["out"], picture(2 * value, side))
+
+
+def sides(runner: OpenVinoRunner) -> set[int]:
+    return {shapes[0][-1] for shapes in runner.static_shapes}
+
+
+def test_a_size_that_keeps_coming_is_compiled_on_its_own(doubling: Path) -> None:
+    runner = OpenVinoRunner(doubling, static_after=5)
+    run(runner, 8, 4)
+    assert sides(runner) == set()
+    run(runner, 8, 3)
+    assert sides(runner) == {8}
+    for side in range(9, 40):  # a folder of pictures of many sizes
+        run(runner, side)
+    assert sides(runner) == {8}
+
+
+def test_compiled_sizes_are_bounded_and_those_in_use_stay(doubling: Path) -> None:
+    runner = OpenVinoRunner(doubling, static_after=4, static_models=2)
+    for _ in range(40):  # three videos side by side: no size is compiled again and again
+        for side in (8, 16, 24):
+            run(runner, side)
+    assert sides(runner) == {8, 16}
+    run(runner, 32, 20)  # those before have not come for long
+    assert 32 in sides(runner)
+    assert len(sides(runner)) == 2
+
+
+def test_none_may_be_compiled(doubling: Path) -> None:
+    runner = OpenVinoRunner(doubling, static_after=1, static_models=0)
+    run(runner, 8, 5)
+    assert sides(runner) == set()
+
+
+def test_a_fixed_size_needs_no_second_compilation(networks: ModuleType, tmp_path: Path) -> None:
+    runner = OpenVinoRunner(networks.save(networks.grid_head(), tmp_path / "m.onnx"), static_after=1)
+    runner.run({"input": picture(1, 32)})
+    assert runner.static_shapes == ()
+
+
+def test_threads_while_sizes_are_compiled_and_dropped(doubling: Path) -> None:
+    runner = OpenVinoRunner(doubling, static_after=3, static_models=1)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: run(runner, 8 * (1 + n % 3), 30), range(8)))
+    assert len(runner.static_shapes) <= 1
+
+
+def test_threads_are_those_asked_for(doubling: Path) -> None:
+    runner = OpenVinoRunner(doubling, threads=1)
+    assert runner.concurrency == 1
+    assert int(runner._general.model.get_property("INFERENCE_NUM_THREADS")) == 1
+
+
+def test_arithmetic_is_exact_unless_asked_otherwise(doubling: Path) -> None:
+    runner = OpenVinoRunner(doubling)
+    openvino = require("openvino", "tests")
+    assert runner._general.model.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
+    value = 1 + 2.0**-20  # lost in bf16
+    assert runner.run({"input": picture(value, 8)})["out"].max() == 2 * value
+
+
+def test_bf16_is_refused_where_the_cpu_has_none(doubling: Path) -> None:
+    if "BF16" in require("openvino", "tests").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        OpenVinoRunner(doubling, precision="bf16").run({"input": picture(1, 8)})
+    else:
+        with pytest.raises(DeviceMissing, match="no bf16"):
+            OpenVinoRunner(doubling, precision="bf16")
+
+
+def test_nothing_is_sent_anywhere(doubling: Path, tmp_path: Path) -> None:
+    """`import openvino` as such reports to Google, from a process of its own, and writes an identifier to the home."""
+    code = f"""
+import sys
+seen = []
+def hook(event, arguments):
+    if event.startswith(("socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork")):
+        seen.append(event)
+sys.addaudithook(hook)
+from pathlib import Path
+import numpy as np
+from trt_anon.runtime.openvino import OpenVinoRunner
+runner = OpenVinoRunner(Path({str(doubling)!r}))
+runner.run({{"input": np.zeros((1, 3, 8, 8), np.float32)}})
+runner.close()
+assert not seen, seen
+assert not [m for m in sys.modules if m.startswith("openvino_telemetry")]
+import openvino  # still the whole package
+assert openvino.convert_model
+"""
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {k: v for k, v in os.environ.items() if k not in ("CI", "TF_BUILD", "JENKINS_URL")}
+    environment |= {"HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert list(home.iterdir()) == []
