@@ -1,72 +1,71 @@
-"""What a recipe says about its family and its input reaches the family."""
-
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-from trt_anon.config import load_toml
-from trt_anon.detect.families import get_family
+from trt_anon.config import validated
 from trt_anon.errors import ConfigError
 from trt_anon.models.recipe import Recipe
 
-PLAIN = """
-name = "heads"
-description = "a detector of faces"
-family = "yolov3"
-classes = ["face", "plate"]
-sha256 = "{hash}"
-size_bytes = 1000
-licence = {{ spdx = "MIT" }}
-source = {{ kind = "file", path = "heads.onnx" }}
-"""
+VALUES: dict[str, Any] = {
+    "name": "x",
+    "description": "d",
+    "family": "yunet",
+    "classes": ["face"],
+    "sha256": "0" * 64,
+    "size_bytes": 1,
+    "licence": {"spdx": "MIT"},
+    "source": {"kind": "wheel", "requirement": "pkg==1.0", "wheel_sha256": "0" * 64, "path": "a/b.onnx"},
+}
 
 
-def recipe(folder: Path, more: str = "") -> Recipe:
-    path = folder / "heads.toml"
-    path.write_text(PLAIN.format(hash="0" * 64) + more)
-    return load_toml(Recipe, path)
+def recipe(**changes: Any) -> Recipe:
+    return validated(Recipe, {**VALUES, **changes}, "test")
 
 
-def test_family_options_and_input_reach_the_family(tmp_path):
-    found = recipe(
-        tmp_path,
-        """
-        [input]
-        channels = "bgr"
-        scale = [0.5, 0.5, 0.5]
-        fit = "stretch"
-        size_px = [352, 288]
-        [family_options]
-        strides_px = [32, 16]
-        anchors_px = [[10, 14], [23, 27]]
-        masks = [[1], [0]]
-        """,
-    )
-    family = get_family(found.family, found.family_options, found.input.given(), classes=len(found.classes))
-    assert family.input_spec.channels == "bgr"
-    assert family.input_spec.scale == (0.5, 0.5, 0.5)
-    assert family.input_spec.fit == "stretch"
-    assert family.input_spec.size_px == (352, 288)
-    assert family.input_spec.pad_value == 114  # what is not given stays
+def test_a_recipe() -> None:
+    assert recipe().scales[0].factor(100, 50) == 1
 
 
-def test_without_them_a_recipe_is_as_before(tmp_path):
-    plain = recipe(tmp_path)
-    assert plain.family_options == {}
-    assert plain.input is None
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x.onnx", "a/../../x", "a\\..\\x", "", "."])
+@pytest.mark.parametrize("kind", ["package", "wheel", "file"])
+def test_paths_stay_inside(kind: str, path: str) -> None:
+    source = {
+        "package": {"kind": "package", "package": "pkg"},
+        "wheel": {"kind": "wheel", "requirement": "pkg==1.0", "wheel_sha256": "0" * 64},
+        "file": {"kind": "file"},
+    }[kind]
+    with pytest.raises(ConfigError, match="relative path"):
+        recipe(source={**source, "path": path})
 
 
 @pytest.mark.parametrize(
-    ("more", "message"),
+    "requirement", ["pkg", "pkg>=1", "--index-url=http://x", "-r file", "pkg==1 --pre", "pkg @ http://x", "./a.whl", ""]
+)
+def test_requirements_are_pinned_and_no_options(requirement: str) -> None:
+    with pytest.raises(ConfigError, match=r"source\.wheel\.requirement"):
+        recipe(source={**VALUES["source"], "requirement": requirement})
+
+
+@pytest.mark.parametrize("package", ["os.path", "-x", "a/b", ""])
+def test_packages_are_top_level_names(package: str) -> None:
+    with pytest.raises(ConfigError, match="package"):
+        recipe(source={"kind": "package", "package": package, "path": "x"})
+
+
+@pytest.mark.parametrize(
+    "changes",
     [
-        ("[input]\nsize = [1, 2]", "size"),
-        ("[input]\nsize_px = [0, 2]", "size_px"),
-        ("[input]\npad_value = 300", "pad_value"),
-        ('[input]\nchannels = "gray"', "channels"),
+        {"name": "../x"},
+        {"name": "A"},
+        {"sha256": "0" * 63},
+        {"classes": []},
+        {"scales": []},
+        {"size_bytes": 0},
+        {"a": 1},
     ],
 )
-def test_an_input_that_cannot_be_is_refused_with_the_recipe(tmp_path, more, message):
-    with pytest.raises(ConfigError, match=message):
-        recipe(tmp_path, more)
+def test_wrong_values(changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"test: {next(iter(changes))}"):
+        recipe(**changes)
