@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from trt_anon._optional import require
 from trt_anon.build.load import check_model
+from trt_anon.build.picture_input import PictureInput, picture_input
+from trt_anon.build.quantized import quantizes_by_batch
 from trt_anon.errors import ModelError
 
 if TYPE_CHECKING:
     import onnx
 
-PATCH_VERSION = 1
+PATCH_VERSION = 2
 """Part of the key under which patched models are cached; raised with every change of what patching yields."""
 
 PIXELS = "pixels"
@@ -32,19 +34,27 @@ _OLDEST_OPSET = 7  # before it, Sub and Mul do not broadcast
 def make_dynamic(model: onnx.ModelProto, *, size: bool = True, where: str = "model") -> onnx.ModelProto:
     """A copy whose batch is free, and with `size` its height and width too; other values stay as they are.
 
-    The network must have one float32 input (N, 3, H, W). Raises ModelError where it has another, or where its graph
-    ties a value to one picture size in a way that cannot be undone.
+    The network must have one picture input with a batch axis (see `build.picture_input`). Raises ModelError where it
+    has another, where its graph ties a value to one picture size in a way that cannot be undone, or where it quantizes
+    the pictures of a batch by the range of them all.
     """
     lib = require("onnx", "patching a model")
     patched: onnx.ModelProto = lib.ModelProto()
     patched.CopyFrom(model)
     _drop_initializer_inputs(patched)
-    source = _picture_input(patched, where)
+    source = picture_input(patched, where)
+    if "n" not in source.layout:
+        raise ModelError(f"{where}: takes one picture, its input {source.name!r} has no batch axis")
+    if quantizes_by_batch(patched):
+        raise ModelError(
+            f"{where}: quantizes by the range of a whole batch (DynamicQuantizeLinear), which mixes pictures"
+        )
     batch, shapes = _static_shapes(patched, source.name)
-    dims = source.type.tensor_type.shape.dim
-    for axis, symbol in ((0, "N"), (2, "H"), (3, "W")) if size else ((0, "N"),):
-        dims[axis].ClearField("dim_value")
-        dims[axis].dim_param = symbol
+    dims = patched.graph.input[0].type.tensor_type.shape.dim
+    for name, axis in source.axes.items():
+        if size or name == "n":
+            dims[axis].ClearField("dim_value")
+            dims[axis].dim_param = name.upper()
     constants = _constants(patched.graph)
     on_pictures = _data_nodes(patched.graph, source.name)
     for node in on_pictures:
@@ -56,6 +66,37 @@ def make_dynamic(model: onnx.ModelProto, *, size: bool = True, where: str = "mod
     return _reshaped(patched, where)
 
 
+def one_picture(model: onnx.ModelProto, *, where: str = "model") -> onnx.ModelProto:
+    """A copy that takes one picture at a time, for a graph whose batch cannot be freed.
+
+    Raises ModelError where it takes several at a time.
+    """
+    lib = require("onnx", "patching a model")
+    single: onnx.ModelProto = lib.ModelProto()
+    single.CopyFrom(model)
+    _drop_initializer_inputs(single)
+    source = picture_input(single, where)
+    if source.batch not in (None, 1):
+        raise ModelError(f"{where}: takes {source.batch} pictures at a time; export it for one, or for any number")
+    if "n" in source.layout:
+        single.graph.input[0].type.tensor_type.shape.dim[source.axes["n"]].dim_value = 1
+    return single
+
+
+def pin_input(model: onnx.ModelProto, batch: int, height_px: int, width_px: int) -> onnx.ModelProto:
+    """A copy whose input, of whatever layout or folded, has this size."""
+    lib = require("onnx", "patching a model")
+    pinned: onnx.ModelProto = lib.ModelProto()
+    pinned.CopyFrom(model)
+    _drop_initializer_inputs(pinned)
+    source = picture_input(pinned, "model")
+    dims = pinned.graph.input[0].type.tensor_type.shape.dim
+    for name, side in (("n", batch), ("h", height_px), ("w", width_px)):
+        if name in source.axes:
+            dims[source.axes[name]].dim_value = side
+    return pinned
+
+
 def fold_input(
     model: onnx.ModelProto,
     mean: Sequence[float],
@@ -65,6 +106,7 @@ def fold_input(
 ) -> onnx.ModelProto:
     """A copy whose input is `pixels`, uint8 (N, H, W, 3), each value read as (code - mean) * scale.
 
+    Values are computed in float32 and then rounded to the type of the network's input. N is 1 where that has no batch.
     mean, scale: one per channel, in the channel order of the network, which is also that of the input.
     """
     lib = require("onnx", "patching a model")
@@ -72,7 +114,7 @@ def fold_input(
     folded.CopyFrom(model)
     _drop_initializer_inputs(folded)
     graph = folded.graph
-    source = _picture_input(folded, where)
+    source = picture_input(folded, where)
     taken = {name for node in graph.node for name in (*node.input, *node.output)} | {t.name for t in graph.initializer}
     if PIXELS in taken:
         raise ModelError(f"{where}: has a value named {PIXELS!r} already; is it folded?")
@@ -80,21 +122,7 @@ def fold_input(
     if opset < _OLDEST_OPSET:
         raise ModelError(f"{where}: opset {opset} is too old; export it again with {_OLDEST_OPSET} or later")
 
-    # The conversion to float runs over rows of W * 3 values, and mean and scale follow the transposition: in this form
-    # OpenVINO reads a channels-last picture without a copy where its size is fixed (YuNet takes 16% less time than with
-    # a plain Cast and Transpose), and where the size is free no operator runs over an innermost dimension of 3.
-    steps: list[tuple[str, dict[str, object], NDArray[np.generic] | None]] = [
-        ("Reshape", {}, np.array([0, 0, -1], np.int64)),
-        ("Cast", {"to": lib.TensorProto.FLOAT}, None),
-        ("Reshape", {}, np.array([0, 0, -1, 3], np.int64)),
-        ("Transpose", {"perm": (0, 3, 1, 2)}, None),
-    ]
-    for operator, vector, neutral in (("Sub", mean, 0.0), ("Mul", scale, 1.0)):
-        constant = np.asarray(vector, np.float32)
-        if constant.shape != (3,) or not np.isfinite(constant).all():
-            raise ModelError(f"{where}: mean and scale are three finite numbers each")
-        if (constant != neutral).any():
-            steps.append((operator, {}, constant.reshape(1, 3, 1, 1)))
+    steps = _front(source, np.asarray(mean, np.float32), np.asarray(scale, np.float32), opset, where)
     front = []
     current = PIXELS
     for index, (operator, attributes, value) in enumerate(steps):
@@ -106,8 +134,8 @@ def fold_input(
         name = f"{PIXELS}_{index}_{operator}"
         front.append(lib.helper.make_node(operator, inputs, [current], name=name, **attributes))
 
-    dims = [d.dim_value or d.dim_param or None for d in source.type.tensor_type.shape.dim]
-    shape = [dims[0], dims[2], dims[3], 3]
+    dims = [d.dim_value or d.dim_param or None for d in graph.input[0].type.tensor_type.shape.dim]
+    shape = [*(dims[source.axes[axis]] if axis in source.axes else 1 for axis in "nhw"), 3]
     rest = list(graph.node)
     del graph.node[:]
     graph.node.extend([*front, *rest])
@@ -117,6 +145,43 @@ def fold_input(
     return folded
 
 
+def _front(
+    source: PictureInput, mean: NDArray[np.float32], scale: NDArray[np.float32], opset: int, where: str
+) -> list[tuple[str, dict[str, object], NDArray[np.generic] | None]]:
+    """The operators from uint8 (N, H, W, 3) to the network's input: (name, attributes, second operand)."""
+    lib = require("onnx", "patching a model")
+    if any(v.shape != (3,) or not np.isfinite(v).all() for v in (mean, scale)):
+        raise ModelError(f"{where}: mean and scale are three finite numbers each")
+    channels_first = "chw" in source.layout
+    transpose: tuple[str, dict[str, object], None] = ("Transpose", {"perm": (0, 3, 1, 2)}, None)
+    steps: list[tuple[str, dict[str, object], NDArray[np.generic] | None]] = []
+    if source.dtype == np.uint8:
+        if mean.any() or (scale != 1).any():
+            raise ModelError(f"{where}: takes uint8, so that the input's mean must be 0 and its scale 1")
+        steps += [transpose] if channels_first else []
+    else:
+        # The conversion to float runs over rows of W * 3 values, and mean and scale follow the transposition: in this
+        # form OpenVINO reads a channels-last picture without a copy where its size is fixed (YuNet takes 16% less time
+        # than with a plain Cast and Transpose), and where the size is free no operator runs over an innermost
+        # dimension of 3.
+        steps += [
+            ("Reshape", {}, np.array([0, 0, -1], np.int64)),
+            ("Cast", {"to": lib.TensorProto.FLOAT}, None),
+            ("Reshape", {}, np.array([0, 0, -1, 3], np.int64)),
+        ]
+        steps += [transpose] if channels_first else []
+        per_channel = (1, 3, 1, 1) if channels_first else (1, 1, 1, 3)
+        for operator, vector, neutral in (("Sub", mean, 0.0), ("Mul", scale, 1.0)):
+            if (vector != neutral).any():
+                steps.append((operator, {}, vector.reshape(per_channel)))
+        if source.dtype == np.float16:
+            steps.append(("Cast", {"to": lib.TensorProto.FLOAT16}, None))
+    if "n" not in source.layout:
+        by_attribute: dict[str, object] = {"axes": [0]}
+        steps.append(("Squeeze", {}, np.array([0], np.int64)) if opset >= 13 else ("Squeeze", by_attribute, None))
+    return steps or [("Identity", {}, None)]
+
+
 def _drop_initializer_inputs(model: onnx.ModelProto) -> None:
     """Initializers that are inputs too (IR 3) become constants, which runtimes can fold."""
     names = {t.name for t in model.graph.initializer}
@@ -124,20 +189,6 @@ def _drop_initializer_inputs(model: onnx.ModelProto) -> None:
     del model.graph.input[:]
     model.graph.input.extend(kept)
     model.ir_version = max(model.ir_version, 4)
-
-
-def _picture_input(model: onnx.ModelProto, where: str) -> onnx.ValueInfoProto:
-    lib = require("onnx", "patching a model")
-    inputs = list(model.graph.input)
-    if len(inputs) != 1:
-        raise ModelError(f"{where}: expected one input, found {len(inputs)}: {', '.join(i.name for i in inputs)}")
-    tensor = inputs[0].type.tensor_type
-    shape = [d.dim_value or d.dim_param or "?" for d in tensor.shape.dim]
-    if tensor.elem_type != lib.TensorProto.FLOAT or len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
-        kind = lib.TensorProto.DataType.Name(tensor.elem_type).lower()
-        raise ModelError(f"{where}: expected a float input (N, 3, H, W), found {kind} {tuple(shape)}")
-    found: onnx.ValueInfoProto = inputs[0]
-    return found
 
 
 def _constants(graph: onnx.GraphProto) -> dict[str, NDArray[np.int64]]:

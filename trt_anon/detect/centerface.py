@@ -6,6 +6,7 @@ Xu et al.: "CenterFace: Joint Face Detection and Alignment Using Face as Point" 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,34 +14,47 @@ from numpy.typing import NDArray
 
 from trt_anon.detect.base import Candidates
 from trt_anon.detect.outputs import cells, check_finite, check_probabilities, split_by_image, take_output
+from trt_anon.detect.yolo import check_options
 from trt_anon.types import InputSpec
 
 STRIDE_PX = 4
 LANDMARKS = 5
 
 
+@dataclass(frozen=True)
 class CenterFace:
     """Decodes heatmap (N, 1, h, w), scale (N, 2, h, w), offset (N, 2, h, w) and landmarks (N, 10, h, w).
 
-    output_names: the names of these four in the model; the default is that of the published file.
+    outputs: the names of these four in the model; the default is that of the published file.
     Height and y come before width and x in every map. A cell is a candidate where the heatmap reaches the threshold:
     there is no search for 3x3 peaks, since suppression removes the neighbours and a peak search can lose a face beside
     a larger one. Centre = (cell + offset + 0.5) * 4, size = exp(scale) * 4, landmark = box corner + value * size.
     Boxes are not clipped to the input, so landmarks of a face at the border keep their place.
     """
 
-    name = "centerface"
-    input_spec = InputSpec(channels="rgb", stride_px=32)
+    name: str = "centerface"
+    outputs: tuple[str, str, str, str] = ("537", "538", "539", "540")
 
-    def __init__(self, output_names: tuple[str, str, str, str] = ("537", "538", "539", "540")) -> None:
-        self.output_names: tuple[str, ...] = output_names
+    def __post_init__(self) -> None:
+        """Raise ConfigError for names that are not different."""
+        check_options(self.name, 1, (), self.outputs, 4)
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """RGB in [0, 255], letterboxed."""
+        return InputSpec(channels="rgb", stride_px=32)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The outputs that `decode` reads."""
+        return self.outputs
 
     def decode(
         self, outputs: Mapping[str, NDArray[Any]], input_hw_px: tuple[int, int], threshold: float
     ) -> list[Candidates]:
         """Candidates of each image; see `detect.base.Family.decode`."""
         grid = cells(input_hw_px, STRIDE_PX)
-        heat_name, scale_name, offset_name, landmarks_name = self.output_names
+        heat_name, scale_name, offset_name, landmarks_name = self.outputs
         heat = take_output(outputs, heat_name, (1, *grid), self.name)[:, 0]
         batch = len(heat)
         scale = take_output(outputs, scale_name, (2, *grid), self.name, batch)

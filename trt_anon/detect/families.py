@@ -31,7 +31,7 @@ from trt_anon.errors import ConfigError
 def _plates() -> RetinaFace:
     return RetinaFace(
         name="retinaface-plate",
-        output_names=("loc", "conf", "landms"),
+        outputs=("loc", "conf", "landms"),
         prior_sides_px=((24, 48), (96, 192), (384, 768)),
         landmarks=4,
     )

@@ -7,6 +7,7 @@ MobileNet-0.25 models of the PyTorch implementation that these files descend fro
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 from trt_anon.detect.base import Candidates
 from trt_anon.detect.outputs import Floats, cells, check_finite, check_probabilities, split_by_image, take_output
+from trt_anon.detect.yolo import check_options
+from trt_anon.errors import ConfigError
 from trt_anon.types import InputSpec
 
 STRIDES = (8, 16, 32)
@@ -22,27 +25,35 @@ CENTRE_VARIANCE, SIZE_VARIANCE = 0.1, 0.2
 PriorSides = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
+@dataclass(frozen=True)
 class RetinaFace:
     """Decodes loc (N, A, 4), conf (N, A, 2: background, object; probabilities) and landms (N, A, 2 * landmarks).
 
-    output_names: the names of these three in the model. prior_sides_px: the two prior squares in each cell of the grids
+    outputs: the names of these three in the model. prior_sides_px: the two prior squares in each cell of the grids
     of stride 8, 16, 32; A counts them grid by grid, row by row, smaller first. With prior centre c and side p:
     centre = c + loc[:2] * 0.1 * p, size = p * exp(loc[2:] * 0.2), landmark = c + landms * 0.1 * p.
     """
 
-    input_spec = InputSpec(channels="bgr", mean=(104.0, 117.0, 123.0), pad_value=0, stride_px=32)
+    name: str = "retinaface"
+    outputs: tuple[str, str, str] = ("output0", "output1", "output2")
+    prior_sides_px: PriorSides = ((16, 32), (64, 128), (256, 512))
+    landmarks: int = 5
 
-    def __init__(
-        self,
-        name: str = "retinaface",
-        output_names: tuple[str, str, str] = ("output0", "output1", "output2"),
-        prior_sides_px: PriorSides = ((16, 32), (64, 128), (256, 512)),
-        landmarks: int = 5,
-    ) -> None:
-        self.name = name
-        self.output_names: tuple[str, ...] = output_names
-        self._prior_sides_px = prior_sides_px
-        self._landmarks = landmarks
+    def __post_init__(self) -> None:
+        """Raise ConfigError for options that do not fit together."""
+        check_options(self.name, 1, (), self.outputs, 3)
+        if self.landmarks < 1 or any(side < 1 for pair in self.prior_sides_px for side in pair):
+            raise ConfigError(f"family {self.name!r}: 'landmarks' and 'prior_sides_px' must be at least 1")
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """BGR less (104, 117, 123), letterboxed."""
+        return InputSpec(channels="bgr", mean=(104.0, 117.0, 123.0), pad_value=0, stride_px=32)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The outputs that `decode` reads."""
+        return self.outputs
 
     def decode(
         self, outputs: Mapping[str, NDArray[Any]], input_hw_px: tuple[int, int], threshold: float
@@ -50,11 +61,11 @@ class RetinaFace:
         """Candidates of each image; see `detect.base.Family.decode`."""
         centres, sides = self._priors(input_hw_px)
         count = len(sides)
-        loc_name, conf_name, landms_name = self.output_names
+        loc_name, conf_name, landms_name = self.outputs
         loc = take_output(outputs, loc_name, (count, 4), self.name)
         batch = len(loc)
         conf = take_output(outputs, conf_name, (count, 2), self.name, batch)
-        landms = take_output(outputs, landms_name, (count, 2 * self._landmarks), self.name, batch)
+        landms = take_output(outputs, landms_name, (count, 2 * self.landmarks), self.name, batch)
         check_probabilities(self.name, conf)
 
         scores = conf[..., 1]
@@ -65,7 +76,7 @@ class RetinaFace:
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported as not finite
             centre = prior_centre + shifts[:, :2] * np.float32(CENTRE_VARIANCE) * prior_side
             half = prior_side * np.exp(shifts[:, 2:] * np.float32(SIZE_VARIANCE)) / 2
-            offsets = landms[images, places].reshape(-1, self._landmarks, 2) * np.float32(CENTRE_VARIANCE)
+            offsets = landms[images, places].reshape(-1, self.landmarks, 2) * np.float32(CENTRE_VARIANCE)
             marks = prior_centre[:, None] + offsets * prior_side[:, None]
             boxes = np.concatenate((centre - half, centre + half), axis=-1)
         return split_by_image(self.name, batch, images, boxes, scores[images, places], landmarks=marks)
@@ -73,7 +84,7 @@ class RetinaFace:
     def _priors(self, input_hw_px: tuple[int, int]) -> tuple[Floats, Floats]:
         """((A, 2) centres, (A,) sides) in pixels of the input."""
         centres, sides = [], []
-        for stride, pair in zip(STRIDES, self._prior_sides_px, strict=True):
+        for stride, pair in zip(STRIDES, self.prior_sides_px, strict=True):
             rows, columns = cells(input_hw_px, stride)
             y, x = np.mgrid[:rows, :columns]
             cell = (np.stack((x, y), axis=-1).reshape(-1, 2) + 0.5) * stride

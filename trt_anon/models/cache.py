@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from trt_anon._optional import require
 from trt_anon.build.check import check_batch_independence, check_same_outputs
 from trt_anon.build.load import parse_model
-from trt_anon.build.patch import PATCH_VERSION, fold_input, make_dynamic
+from trt_anon.build.patch import PATCH_VERSION, fold_input, make_dynamic, one_picture, pin_input
+from trt_anon.build.picture_input import PictureInput, picture_input
+from trt_anon.build.quantized import is_quantized, spell_out
 from trt_anon.config import RuntimeConfig
-from trt_anon.errors import UsageError
+from trt_anon.errors import ModelError, UsageError
 from trt_anon.models.fetch import hash_of, write_atomically
+from trt_anon.runtime.base import Runner
 from trt_anon.runtime.select import open_runner
 from trt_anon.types import InputSpec
+
+if TYPE_CHECKING:
+    import onnx
 
 _log = logging.getLogger("trt_anon")
 
@@ -28,11 +37,12 @@ class ModelCache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def prepare(self, data: bytes, spec: InputSpec, name: str) -> Path:
+    def prepare(self, data: bytes, spec: InputSpec, name: str, batch: Literal["free", "one"] = "free") -> Path:
         """The path of the patched and folded form of an ONNX file; built, and verified by running it, if not there yet.
 
-        data: the original, its hash checked already. Raises ModelError where it cannot be patched, or where the result
-        does not compute what the original does or mixes the pictures of a batch.
+        data: the original, its hash checked already. batch: `one` leaves the graph as it is, for one picture at a time
+        of the size that it was made for. Raises ModelError where it cannot be patched, or where the result does not
+        compute what the original does or mixes the pictures of a batch.
         """
         key = {
             "source_sha256": hashlib.sha256(data).hexdigest(),
@@ -42,13 +52,14 @@ class ModelCache:
             "scale": spec.scale,
             "size_px": spec.size_px,
             "stride_px": spec.stride_px,
+            "batch": batch,
         }
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         path = self._private_folder() / f"{name}-{digest[:16]}.onnx"
         manifest = path.with_suffix(".json")
         if _intact(path, manifest):
             return path
-        folded = _build(data, spec, name, path.parent)
+        folded = _build(data, spec, name, path.parent, batch)
         # Deterministic for a key: processes that prepare it at the same time write the same bytes.
         write_atomically(path, folded)
         written = {"sha256": hashlib.sha256(folded).hexdigest(), **key}
@@ -85,34 +96,56 @@ def _intact(path: Path, manifest: Path) -> bool:
     return True
 
 
-def _build(data: bytes, spec: InputSpec, name: str, folder: Path) -> bytes:
-    dynamic = make_dynamic(parse_model(data, name), size=spec.size_px is None, where=name)
-    folded = fold_input(dynamic, spec.mean, spec.scale, where=name)
-    result = bytes(folded.SerializeToString(deterministic=True))
-    if spec.size_px is None:
-        height_px, width_px = (-(-side // spec.stride_px) * spec.stride_px for side in (160, 192))
+def _build(data: bytes, spec: InputSpec, name: str, folder: Path, batch: Literal["free", "one"]) -> bytes:
+    original = spell_out(parse_model(data, name), name)
+    source = picture_input(original, name)
+    if batch == "one":
+        if source.size_px is not None and source.size_px != spec.size_px:
+            raise ModelError(
+                f"{name}: takes pictures of {source.size_px[0]}x{source.size_px[1]}, one at a time; its recipe must "
+                f"give this size as size_px, not {spec.size_px}"
+            )
+        ready = one_picture(original, where=name)
     else:
-        width_px, height_px = spec.size_px
+        frees_size = spec.size_px is None or source.size_px not in (None, spec.size_px)
+        ready = make_dynamic(original, size=frees_size, where=name)
+    folded = fold_input(ready, spec.mean, spec.scale, where=name)
     try:
         with tempfile.TemporaryDirectory(prefix=".verify-", dir=folder) as scratch:
-            before, after = Path(scratch) / f"{name}-original.onnx", Path(scratch) / f"{name}.onnx"
-            before.write_bytes(data)
-            after.write_bytes(result)
-            _verify(before, after, spec, (height_px, width_px), name)
+            _verify(original, folded, source, spec, Path(scratch), name)
     except OSError as error:
         raise UsageError(f"cannot write to the cache folder {folder}: {error.strerror}") from error
-    return result
+    return bytes(folded.SerializeToString(deterministic=True))
 
 
-def _verify(before: Path, after: Path, spec: InputSpec, hw_px: tuple[int, int], name: str) -> None:
-    config = RuntimeConfig(device="cpu")
-    runner = open_runner(after, config)
+def _verify(
+    original: onnx.ModelProto, folded: onnx.ModelProto, source: PictureInput, spec: InputSpec, scratch: Path, name: str
+) -> None:
+    """Run the folded model: at the size of the original it computes what that does, and pictures of a batch stay apart.
+
+    For the first, both are compiled for the same fixed shape, so that a runtime optimises both alike: for a free one it
+    chooses other kernels, and quantized networks then round otherwise.
+    """
+    quantized = is_quantized(original)
+    width_px, height_px = spec.size_px or tuple(-(-side // spec.stride_px) * spec.stride_px for side in (192, 160))
+    own = source.batch or 1, source.height or height_px, source.width or width_px
+    with _opened(pin_input(original, *own), scratch / f"{name}-original.onnx") as reference:
+        with _opened(pin_input(folded, *own), scratch / f"{name}-pinned.onnx") as pinned:
+            check_same_outputs(reference, pinned, spec.mean, spec.scale, own[1:], where=name)
+        with _opened(folded, scratch / f"{name}.onnx") as runner:
+            if None not in runner.inputs[0].shape:
+                return
+            check_same_outputs(reference, runner, spec.mean, spec.scale, own[1:], where=name, quantized=quantized)
+            if runner.inputs[0].shape[0] is None:
+                check_batch_independence(runner, height_px, width_px, where=name, quantized=quantized)
+
+
+@contextlib.contextmanager
+def _opened(model: onnx.ModelProto, path: Path) -> Iterator[Runner]:
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    # Exact arithmetic: bf16 would hide small faults.
+    runner = open_runner(path, RuntimeConfig(device="cpu", precision="f32"))
     try:
-        reference = open_runner(before, config)
-        try:
-            check_same_outputs(reference, runner, spec.mean, spec.scale, hw_px, where=name)
-        finally:
-            reference.close()
-        check_batch_independence(runner, *hw_px, where=name)
+        yield runner
     finally:
         runner.close()

@@ -86,6 +86,7 @@ class Recipe(Pinned):
 
     classes: its class names in the model's own numbering; a class that is not redacted keeps its name but is filtered.
     scales: the passes over each picture, merged by non-maximum suppression; for a model of fixed input size one pass.
+    batch: `one` where the graph ties its values to one picture of one size: it is then used as it is, unpatched.
     family_options: parameters of the family (anchors, strides, layout ...), checked by `detect.families.get_family`.
     """
 
@@ -97,6 +98,7 @@ class Recipe(Pinned):
     nms_iou: Annotated[float, Field(gt=0, lt=1)] = 0.4
     family_options: dict[str, Any] = Field(default_factory=dict)
     input: InputOverrides | None = None
+    batch: Literal["free", "one"] = "free"
 
 
 class Sample(Pinned):

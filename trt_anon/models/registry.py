@@ -80,7 +80,7 @@ class Registry:
         Raises what `locate` does, and ModelError where the model cannot be patched or fails its check.
         """
         _, data = self._verified(recipe, f"trt-anon models fetch {recipe.name}")
-        return self._cache.prepare(data, input_spec, recipe.name)
+        return self._cache.prepare(data, input_spec, recipe.name, recipe.batch)
 
     def fetch(self, recipe: Recipe, progress: Progress | None = None) -> Path:
         """The model file, downloaded if it is not here yet. Raises MissingError or HashMismatch."""
