@@ -78,6 +78,9 @@ class Finds:
         self._fail_at = fail_at
         self._where = where
 
+    def prepare(self, info: MediaInfo) -> None:
+        assert info.kind == "video"
+
     def submit(self, frame: Frame) -> Finds._Pending:
         if frame.index == self._fail_at and self._where == "submit":
             raise ModelError("the device is gone")

@@ -37,44 +37,58 @@ def sides(runner: OpenVinoRunner) -> set[int]:
     return {shapes[0][-1] for shapes in runner.static_shapes}
 
 
-def test_a_size_that_keeps_coming_is_compiled_on_its_own(doubling: Path) -> None:
-    runner = OpenVinoRunner(doubling, static_after=5)
-    run(runner, 8, 4)
-    assert sides(runner) == set()
+def prepare(runner: OpenVinoRunner, side: int) -> None:
+    runner.prepare({"input": picture(0, side).shape})
+
+
+def test_a_prepared_size_is_compiled_on_its_own(doubling: Path) -> None:
+    runner = OpenVinoRunner(doubling)
+    run(runner, 8, 100)
+    assert sides(runner) == set()  # what came before never changes what a picture gives
+    prepare(runner, 8)
+    prepare(runner, 8)
     run(runner, 8, 3)
+    run(runner, 9, 3)
     assert sides(runner) == {8}
-    for side in range(9, 40):  # a folder of pictures of many sizes
+
+
+def test_prepared_sizes_are_bounded_and_the_one_unused_for_longest_goes(doubling: Path) -> None:
+    runner = OpenVinoRunner(doubling, static_models=2)
+    prepare(runner, 8)
+    prepare(runner, 16)
+    run(runner, 16)
+    run(runner, 8)
+    prepare(runner, 24)
+    assert sides(runner) == {8, 24}
+    for side in (8, 16, 24):
         run(runner, side)
-    assert sides(runner) == {8}
-
-
-def test_compiled_sizes_are_bounded_and_those_in_use_stay(doubling: Path) -> None:
-    runner = OpenVinoRunner(doubling, static_after=4, static_models=2)
-    for _ in range(40):  # three videos side by side: no size is compiled again and again
-        for side in (8, 16, 24):
-            run(runner, side)
-    assert sides(runner) == {8, 16}
-    run(runner, 32, 20)  # those before have not come for long
-    assert 32 in sides(runner)
-    assert len(sides(runner)) == 2
 
 
 def test_none_may_be_compiled(doubling: Path) -> None:
-    runner = OpenVinoRunner(doubling, static_after=1, static_models=0)
+    runner = OpenVinoRunner(doubling, static_models=0)
+    prepare(runner, 8)
     run(runner, 8, 5)
     assert sides(runner) == set()
 
 
 def test_a_fixed_size_needs_no_second_compilation(networks: ModuleType, tmp_path: Path) -> None:
-    runner = OpenVinoRunner(networks.save(networks.grid_head(), tmp_path / "m.onnx"), static_after=1)
+    runner = OpenVinoRunner(networks.save(networks.grid_head(), tmp_path / "m.onnx"))
+    prepare(runner, 32)
     runner.run({"input": picture(1, 32)})
     assert runner.static_shapes == ()
 
 
 def test_threads_while_sizes_are_compiled_and_dropped(doubling: Path) -> None:
-    runner = OpenVinoRunner(doubling, static_after=3, static_models=1)
+    runner = OpenVinoRunner(doubling, static_models=1)
+
+    def work(number: int) -> None:
+        side = 8 * (1 + number % 3)
+        for _ in range(5):
+            prepare(runner, side)
+            run(runner, side, 6)
+
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda n: run(runner, 8 * (1 + n % 3), 30), range(8)))
+        list(pool.map(work, range(8)))
     assert len(runner.static_shapes) <= 1
 
 

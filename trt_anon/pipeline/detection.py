@@ -13,6 +13,7 @@ from trt_anon.config import AnonymizeConfig, Scale
 from trt_anon.detect.base import Candidates, Family
 from trt_anon.detect.families import get_family
 from trt_anon.errors import UsageError
+from trt_anon.media import MediaInfo
 from trt_anon.models.recipe import Recipe
 from trt_anon.models.registry import Registry
 from trt_anon.postprocess.nms import Pass, merge
@@ -49,11 +50,16 @@ class Detector:
         """How many inferences the runtime works on at once."""
         return self._runner.concurrency
 
+    def prepare(self, info: MediaInfo) -> None:
+        """Get the runtime ready for the many frames of a video."""
+        for plan in self._plans_for(info.width_px, info.height_px, info.orientation, info.sample_aspect_ratio):
+            self._runner.prepare({self._input_name: (1, *plan.target_hw_px, 3)})
+
     def submit(self, frame: Frame) -> list[tuple[LetterboxPlan, Pending]]:
         """Prepare the frame once per scale and start its inferences."""
         scalers = self._scalers()
         submitted = []
-        for plan in self._plans_for(frame):
+        for plan in self._plans_for(frame.width_px, frame.height_px, frame.orientation, frame.pixel_aspect):
             picture = letterbox_cpu(frame, plan, self._family.input_spec, scalers=scalers)
             submitted.append((plan, self._runner.submit({self._input_name: picture[np.newaxis]})))
         return submitted
@@ -90,8 +96,10 @@ class Detector:
             scalers = self._local.scalers = Scalers()
         return scalers
 
-    def _plans_for(self, frame: Frame) -> tuple[LetterboxPlan, ...]:
-        key = (frame.width_px, frame.height_px, frame.orientation, frame.pixel_aspect)
+    def _plans_for(
+        self, width_px: int, height_px: int, orientation: Orientation, pixel_aspect: Fraction
+    ) -> tuple[LetterboxPlan, ...]:
+        key = (width_px, height_px, orientation, pixel_aspect)
         plans = self._plans.get(key)
         if plans is None:
             width, height = square_size_px(*key)
@@ -130,12 +138,14 @@ class FrameDetector:
         self.nms_iou = nms_iou
 
     @classmethod
-    def load(cls, config: AnonymizeConfig, registry: Registry) -> FrameDetector:
-        """Load what the configuration asks for.
+    def load(
+        cls, config: AnonymizeConfig, registry: Registry, recipes: Sequence[Recipe] | None = None
+    ) -> FrameDetector:
+        """Load what the configuration asks for, or these recipes instead of those that it names.
 
         Raises UsageError for a class that no detector finds, ModelMissing, HashMismatch, ModelError, DeviceMissing.
         """
-        recipes = choose_recipes(config, registry)
+        recipes = recipes or choose_recipes(config, registry)
         detectors: list[Detector] = []
         try:
             for recipe in recipes:
@@ -145,6 +155,11 @@ class FrameDetector:
                 detector.close()
             raise
         return cls(detectors, config.detect.classes, min(recipe.nms_iou for recipe in recipes))
+
+    def prepare(self, info: MediaInfo) -> None:
+        """Get ready for the frames of a video; before its first frame, so that all of them are treated alike."""
+        for detector in self._detectors:
+            detector.prepare(info)
 
     def submit(self, frame: Frame) -> PendingDetections:
         """Start on a frame; blocks while the runtimes are busy. The frame's planes are no longer needed afterwards."""

@@ -39,6 +39,8 @@ def detect_frames(
     source: Source, detector: FrameDetector, config: PipelineConfig
 ) -> Iterator[tuple[Frame, Detections]]:
     """Frames of a source with what was found in each, in order; decoding and detection run side by side."""
+    if source.info.kind == "video":
+        detector.prepare(source.info)
     with Conveyor(
         source,
         [Stage("detect", lambda frame: (frame, detector.submit(frame)))],
@@ -81,6 +83,8 @@ def anonymize_frames(
     frames = 0
     encode_seconds = 0.0
     try:
+        if source.info.kind == "video":
+            detector.prepare(source.info)
         with Conveyor(source, stages, queue=config.queue_frames, source_name="decode") as conveyor:
             for frame in conveyor:
                 began = time.perf_counter()

@@ -51,6 +51,13 @@ class Runner(Protocol):
         """How many inferences it runs at once; more submitted ones only wait."""
         ...
 
+    def prepare(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Get ready for inputs of these shapes, by name, of which many will come; later results may differ by rounding.
+
+        What a runner gives for an input depends on what was prepared, never on which inputs came before.
+        """
+        ...
+
     def submit(self, feeds: Mapping[str, Tensor]) -> Pending:
         """Start an inference."""
         ...

@@ -58,6 +58,9 @@ class NullRunner:
         """One: nothing is computed."""
         return 1
 
+    def prepare(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Nothing to do: sizes make no difference here."""
+
     def submit(self, feeds: Mapping[str, Tensor]) -> _NullPending:
         """Check the feeds, and have zeros ready."""
         if self._closed:

@@ -74,6 +74,9 @@ class OnnxRuntimeRunner:
         """How many inferences run at once."""
         return self._threads
 
+    def prepare(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Nothing to do: sizes make no difference here."""
+
     def submit(self, feeds: Mapping[str, Tensor]) -> _OnnxRuntimePending:
         """Start an inference; blocks while all threads are busy and one more waits."""
         tensors = check_feeds(feeds, self._inputs, self._name)

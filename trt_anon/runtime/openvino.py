@@ -4,14 +4,15 @@ Throughput mode (a stream per core) with float32 arithmetic. Measured with YuNet
 about as fast as latency mode; beside threads that decode and encode, latency mode waits for its slowest thread at every
 layer and takes 1.7 times as long. One request more than there are streams keeps them busy between two frames.
 
-A model with free sizes is compiled once for all of them, and again for a size that keeps coming: with a fixed size
-YuNet takes 15 to 20% less time; compiling takes 0.15 s.
+A model with free sizes is compiled once for all of them, and again for a size that was prepared, as that of a video:
+with a fixed size YuNet takes 15 to 20% less time; compiling takes 0.15 s. The two differ by rounding, so a size is never
+switched because it came often: equal pictures would get unequal results.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,7 +36,7 @@ class OpenVinoRunner:
     threads: of all its inferences together, None is one per core.
     precision: `f32` computes as the model says; `bf16` and, where the CPU has instructions for it, `auto` take about
     half the time and change scores in the second decimal.
-    static_after: how often a size must come to be compiled on its own. static_models: how many such there are at most.
+    static_models: how many prepared sizes are kept; the one unused for longest is dropped for a new one.
     """
 
     def __init__(
@@ -44,8 +45,7 @@ class OpenVinoRunner:
         *,
         threads: int | None = None,
         precision: Literal["auto", "f32", "bf16"] = "f32",
-        static_after: int = 64,
-        static_models: int = 2,
+        static_models: int = 4,
     ) -> None:
         ov = require("openvino", "running a detector with OpenVINO")
         self._name = path.name
@@ -67,14 +67,12 @@ class OpenVinoRunner:
             raise ModelError(f"{path}: OpenVINO cannot load it: {error}") from error
         self._limit = self._streams + 1
         self._free_sizes = any(None in spec.shape for spec in self._inputs)
-        self._static_after = static_after
         self._static_models = static_models
         self._lock = threading.Lock()
         self._under_way: deque[_OpenVinoPending] = deque()
         self._submitted = 0
-        self._seen: OrderedDict[_Shapes, int] = OrderedDict()
         self._static: dict[_Shapes, _Compiled] = {}
-        self._compiling = False
+        self._compiling = threading.Lock()
         self._closed = False
 
     @property
@@ -97,6 +95,27 @@ class OpenVinoRunner:
         """The input shapes that were compiled on their own."""
         with self._lock:
             return tuple(self._static)
+
+    def prepare(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Compile the model for inputs of these shapes, by name, unless that was done."""
+        key = tuple(tuple(shapes[spec.name]) for spec in self._inputs)
+        with self._compiling:
+            with self._lock:
+                self._check_open()
+                if not self._free_sizes or not self._static_models or key in self._static:
+                    return
+                model = self._model.clone()
+            try:
+                model.reshape({spec.name: list(s) for spec, s in zip(self._inputs, key, strict=True)})
+                static = _Compiled(self._core.compile_model(model, "CPU", self._properties))
+            except RuntimeError as error:
+                raise ModelError(f"{self._name}: OpenVINO cannot compile it for {key}: {error}") from error
+            with self._lock:
+                if len(self._static) >= self._static_models:
+                    del self._static[min(self._static, key=lambda shape: self._static[shape].last_used)]
+                static.last_used = self._submitted
+                self._static[key] = static
+                self._general.idle.clear()  # their buffers are as large as the largest size they have seen
 
     def submit(self, feeds: Mapping[str, Tensor]) -> _OpenVinoPending:
         """Start an inference; blocks while all requests are busy."""
@@ -141,45 +160,11 @@ class OpenVinoRunner:
         with self._lock:
             self._check_open()
             self._submitted += 1
-            if not self._free_sizes:
-                return self._general
             static = self._static.get(shapes)
-            if static is not None:
-                static.last_used = self._submitted
-                return static
-            self._seen[shapes] = self._seen.pop(shapes, 0) + 1
-            if len(self._seen) > 1024:
-                self._seen.popitem(last=False)
-            if self._seen[shapes] < self._static_after or self._compiling or not self._make_room():
+            if static is None:
                 return self._general
-            self._compiling = True
-            model = self._model.clone()
-        try:
-            model.reshape({spec.name: list(s) for spec, s in zip(self._inputs, shapes, strict=True)})
-            static = _Compiled(self._core.compile_model(model, "CPU", self._properties))
-        except RuntimeError as error:
-            raise ModelError(f"{self._name}: OpenVINO cannot compile it for {shapes}: {error}") from error
-        finally:
-            with self._lock:
-                self._compiling = False
-        with self._lock:
             static.last_used = self._submitted
-            self._static[shapes] = static
-            del self._seen[shapes]
-            self._general.idle.clear()  # their buffers are as large as the largest size they have seen
-        return static
-
-    def _make_room(self) -> bool:
-        """Whether one more size may be compiled; drops one that has not come for long, never one in use."""
-        if len(self._static) < self._static_models:
-            return True
-        if not self._static:
-            return False
-        shapes, oldest = min(self._static.items(), key=lambda item: item[1].last_used)
-        if self._submitted - oldest.last_used < self._static_after:
-            return False
-        del self._static[shapes]
-        return True
+            return static
 
     def _release(self, pending: _OpenVinoPending) -> None:
         with self._lock:
