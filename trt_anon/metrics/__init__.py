@@ -1,1 +1,1 @@
-"""What is measured: cover and redacted pixels."""
+"""What is measured: matching, precision and recall, cover and redacted pixels, intervals."""

@@ -6,6 +6,8 @@ clipped to the picture: what lies outside it shows nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,6 +35,40 @@ def cover(boxes_xyxy_px: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArr
             hidden = top @ mask[first_row:last_row, first_column:last_column] @ left
             shares[number] = min(1.0, hidden / area)
     return shares
+
+
+def reach_of_cover(
+    boxes_xyxy_px: NDArray[np.floating], levels: NDArray[np.float32], needed: Sequence[float]
+) -> NDArray[np.float64]:
+    """The highest threshold at which each box is covered by at least each share: (N, len(needed)) float64.
+
+    levels: (H, W) float32, for each pixel the highest threshold at which it is redacted, so that `levels >= t` is the
+    mask at t; -inf where it never is. needed: shares in (0, 1]. Gives -inf for a box that is never covered so far, inf
+    for one without visible area. At any threshold t, `cover(boxes, levels >= t) >= share` where the result is >= t.
+    """
+    if boxes_xyxy_px.ndim != 2 or boxes_xyxy_px.shape[1] != 4 or not np.isfinite(boxes_xyxy_px).all():
+        raise ValueError(f"boxes must be finite and (N, 4), got {boxes_xyxy_px.shape}")
+    if levels.ndim != 2 or levels.dtype != np.float32 or np.isnan(levels).any():
+        raise ValueError(f"levels must be float32 (H, W) without NaN, got {levels.dtype} {levels.shape}")
+    if any(not 0 < share <= 1 for share in needed):
+        raise ValueError(f"shares must lie in (0, 1], got {list(needed)}")
+    height, width = levels.shape
+    reach = np.full((len(boxes_xyxy_px), len(needed)), np.inf)
+    for number, box in enumerate(boxes_xyxy_px.astype(np.float64)):
+        (left, first_column, last_column), (top, first_row, last_row) = (
+            _weights(box[0], box[2], width),
+            _weights(box[1], box[3], height),
+        )
+        area = left.sum() * top.sum()
+        if area <= 0:
+            continue
+        inside = levels[first_row:last_row, first_column:last_column].ravel()
+        order = np.argsort(-inside, kind="stable")
+        hidden = np.cumsum(np.outer(top, left).ravel()[order])
+        # One part in a billion is rounding, not a gap.
+        places = np.searchsorted(hidden, np.asarray(needed) * area * (1 - 1e-9), side="left")
+        reach[number] = inside[order][np.minimum(places, len(order) - 1)]
+    return reach
 
 
 def exposed_share(boxes_xyxy_px: NDArray[np.floating], mask: NDArray[np.bool_], needed: float = 0.75) -> float:
