@@ -593,3 +593,24 @@ def test_encoder_note_is_taken_out_and_nothing_else() -> None:
     assert without_encoder_note(b"\0\0\0\1\x67sps" + note + captions + slice_) == b"\0\0\0\1\x67sps" + captions + slice_
     assert without_encoder_note(b"\0\0\0\x05\x65data") == b"\0\0\0\x05\x65data"
     assert without_encoder_note(b"") == b""
+
+
+def test_audio_whose_header_gives_the_number_of_channels_alone_is_taken(clips: ModuleType, tmp_path: Path) -> None:
+    whole = clips.make_clip(tmp_path / "a.avi", codec="mpeg4", frames=12, audio=["ac3"])
+    source = tmp_path / "b.avi"
+    with av.open(str(whole)) as read, av.open(str(source), "w") as write:
+        pairs = {s.index: write.add_stream_from_template(s, opaque=True) for s in read.streams}
+        for packet in read.demux():
+            if packet.size and packet.stream.type == "video":  # no sound to learn the channels from
+                packet.stream = pairs[packet.stream_index]
+                write.mux(packet)
+    with av.open(str(source)) as container:
+        assert container.streams.audio[0].layout.name == "2 channels"
+    opened = PyAVSource(source)
+    sink = PyAVSink(tmp_path / "c.avi", source_path=source, info=opened.info, config=SinkConfig())
+    for frame in opened:
+        sink.write(frame)
+    sink.finish()
+    opened.close()
+    with av.open(str(tmp_path / "c.avi")) as container:
+        assert container.streams.audio[0].codec_context.channels == 2

@@ -26,7 +26,8 @@ _CLASSES = {
 }
 
 Inputs = Annotated[
-    list[Path], typer.Argument(help="Images, videos or folders.", show_default=False, metavar="INPUT...")
+    list[Path],
+    typer.Argument(help="Images, videos or folders.", show_default=False, metavar="INPUT...", readable=False),
 ]
 Detect = Annotated[
     str | None,
@@ -83,7 +84,11 @@ Precision = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", help="Threads for inference, decoding and encoding, each.  \\[default: all cores]", rich_help_panel=MACHINE),
+    typer.Option(
+        "--threads",
+        help="Threads for inference, decoding and encoding, each.  \\[default: all cores]",
+        rich_help_panel=MACHINE,
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.", rich_help_panel=OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 
 _FRAMED = ("ac3", "mp2")
 
+_NAMED_LAYOUTS = {
+    "1 channels": "mono",
+    "2 channels": "stereo",
+    "3 channels": "3.0",
+    "4 channels": "quad",
+    "5 channels": "5.0(side)",
+    "6 channels": "5.1(side)",
+}
+
 
 class StreamCopies:
     """The input's streams that go into the output unchanged.
@@ -90,8 +99,10 @@ class StreamCopies:
             # AVI input gives these codecs a block size of one byte, with which the muxer would count bytes as time. A
             # fresh context of the codec (it encodes nothing) has none.
             context: AudioCodecContext = stream.codec_context  # type: ignore[assignment]
+            # A header may give the number of channels alone; an encoder wants them named.
+            layout = _NAMED_LAYOUTS.get(context.layout.name, context.layout.name)
             made: Stream = output.add_stream(
-                codec, rate=context.sample_rate, layout=context.layout.name, bit_rate=context.bit_rate or 0
+                codec, rate=context.sample_rate, layout=layout, bit_rate=context.bit_rate or 0
             )
             return made
         return output.add_stream_from_template(stream, opaque=True)
