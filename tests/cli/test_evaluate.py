@@ -77,8 +77,9 @@ def test_everything_at_once(folder, tmp_path):
         with Image.open(path) as plot:
             assert plot.size == (840, 576)
             assert len(plot.convert("RGB").getcolors(1 << 20)) > 20  # something is drawn
-    with pytest.raises(OutputError, match="exists"):
-        call(folder, "--class-map", "person_face=face", "--json", tmp_path / "figures.json")
+    for words in (("--json", tmp_path / "figures.json"), ("--plots", tmp_path / "plots")):
+        with pytest.raises(OutputError, match="exists"):
+            call(folder, "--class-map", "person_face=face", *words)
 
 
 def test_a_target_that_is_out_of_reach_exits_with_1_and_writes_no_recipe(folder, tmp_path):
@@ -122,6 +123,7 @@ def test_detections_of_the_detect_command(folder, tmp_path):
         (["--class-map", "person_face=face", "--groups", "none.csv"], InputError, "none.csv"),
         (["--format", "csv"], UsageError, "label format"),
         (["--iou", "0"], ConfigError, "iou"),
+        (["--min-height", "16"], UsageError, "part of a target"),
     ],
 )
 def test_wrong_use(folder, words, error, message):

@@ -98,6 +98,14 @@ def test_voc_that_counts_from_zero(folder):
     assert labels.images[0].boxes_xyxy_px.tolist() == FACES[0]
 
 
+def test_images_may_lie_behind_a_link_and_be_named_in_full(folder, tmp_path_factory):
+    linked = tmp_path_factory.mktemp("linked")
+    (linked / "images").symlink_to(folder / "images")
+    images = [{"id": i + 7, "file_name": str(linked / f"images/a/{i}.png")} for i in range(3)]
+    labels = read_labels(coco(linked, images=images))
+    assert all(image.path.is_file() for image in labels.images)
+
+
 def test_what_does_not_count(folder):
     labels = json.loads((coco(folder) / "annotations.json").read_text())
     labels["annotations"][0]["iscrowd"] = 1

@@ -11,7 +11,7 @@ from rich.console import Console
 from trt_anon.cli import options
 from trt_anon.cli.evaluation_view import EvaluationProgress, show
 from trt_anon.cli.options import DETECTION, OUTPUT, REDACTION
-from trt_anon.errors import UsageError
+from trt_anon.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from trt_anon.config import Scale
@@ -179,12 +179,18 @@ def evaluate(
     from trt_anon.evaluate import ClassMap, EvaluateConfig, read_detections, read_groups, read_labels
     from trt_anon.evaluate import evaluate as measure
     from trt_anon.evaluate.corrupt import CORRUPTIONS
-    from trt_anon.evaluate.plots import write_plots
+    from trt_anon.evaluate.plots import PLOTS, write_plots
 
     if write_recipe is not None and target_recall is None and target_cover is None:
         raise UsageError("--write-recipe stores the threshold of a target; add --target-recall or --target-cover")
     if write_recipe is not None and (detections is not None or len(detector or ()) > 1):
         raise UsageError("--write-recipe needs exactly one detector")
+    if min_height is not None and target_recall is None and target_cover is None:
+        raise UsageError("--min-height is part of a target; add --target-recall or --target-cover")
+    outputs = [json, write_recipe, *([] if plots is None else [plots / f"{name}.png" for name in PLOTS])]
+    for output in outputs:  # now, and not after the measurement
+        if output is not None and output.exists() and not overwrite:
+            raise OutputError(f"{output} exists; choose another name, or replace it with --overwrite")
     settings = options.configuration(
         config,
         classes=options.classes(detect),
@@ -230,12 +236,12 @@ def evaluate(
             groups=None if groups is None else read_groups(groups, labelled, tuple(group_column or ())),
             on_progress=progress,
         )
+    if not quiet:
+        show(result, Console())
     if json is not None:
         result.write(json, overwrite=overwrite)
     if plots is not None:
         write_plots(result, plots, overwrite=overwrite)
-    if not quiet:
-        show(result, Console())
     target = result.figures["target"]
     if target is not None and not target["met"]:
         raise typer.Exit(1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -93,15 +95,10 @@ def _headline(figures: dict[str, Any]) -> str:
 
 def _objects(figures: dict[str, Any]) -> Table:
     settings = figures["settings"]
-    table = Table(
-        title="Objects found, and objects exposed: less than that share of them covered", title_justify="left"
-    )
+    table = _table("Objects found, with interval, and exposed: less than that share covered")
     table.add_column("", no_wrap=True)
-    table.add_column("objects", justify="right")
-    table.add_column("recall", justify="right")
-    table.add_column(f"{settings['confidence']:.0%} interval", justify="right", no_wrap=True)
-    for needed in figures["all"]["cover"]:
-        table.add_column(f"exposed {needed}", justify="right")
+    for name in ("objects", "recall", f"({settings['confidence']:.0%})", *_exposed(figures["all"]["cover"])):
+        table.add_column(name, justify="right", no_wrap=True)
     _add(table, "all", figures["all"])
     if len(figures["per_class"]) > 1:
         _section(table, "{}", figures["per_class"])
@@ -127,17 +124,17 @@ def _add(table: Table, name: str, figures: dict[str, Any]) -> None:
         escape(name.replace("license_plate", "license plate")),
         str(figures["objects"]),
         _percent(figures["recall"]),
-        f"{100 * interval[0]:.1f} to {_percent(interval[1])}" if interval else "-",
+        f"{100 * interval[0]:.1f}-{100 * interval[1]:.1f}" if interval else "-",
         *(_percent(one["exposed"]) for one in figures["cover"].values()),
     )
 
 
 def _precision(figures: dict[str, Any]) -> Table:
-    table = Table(title="Precision, and average precision over all thresholds", title_justify="left")
-    table.add_column("")
+    table = _table("Precision, and average precision over all thresholds")
+    table.add_column("", no_wrap=True)
     iou = f"{figures['settings']['iou']:g}"
-    for name in ("precision", "F1", "mAP .5:.95", "AP .5", f"VOC AP {iou}", f"VOC 11-point {iou}"):
-        table.add_column(name, justify="right")
+    for name in ("precision", "F1", "mAP .5:.95", "AP .5", f"VOC {iou}", f"VOC11 {iou}"):
+        table.add_column(name, justify="right", no_wrap=True)
     for name, one in figures["per_class"].items():
         coco, ap = figures["coco"]["per_class"][name], one["average_precision"]
         values = (one["precision"], one["f1"], coco["AP"], coco["AP50"], ap["voc"], ap["voc_11_point"])
@@ -146,17 +143,18 @@ def _precision(figures: dict[str, Any]) -> Table:
 
 
 def _robustness(results: list[dict[str, Any]]) -> Table:
-    table = Table(title="Worse pictures", title_justify="left")
-    table.add_column("corruption")
-    for name in ("severity", "recall", "AP", *(f"exposed {needed}" for needed in results[0]["exposed"]), "redacted"):
-        table.add_column(name, justify="right")
+    table = _table("Worse pictures: objects found, and exposed: less than that share covered")
+    table.add_column("corruption, severity", no_wrap=True)
+    for name in ("recall", "AP", *_exposed(results[0]["exposed"]), "redacted"):
+        table.add_column(name, justify="right", no_wrap=True)
     last = None
     for one in results:
         if last not in (None, one["corruption"]):
             table.add_section()
         last = one["corruption"]
         shares = (one["recall"], one["average_precision"], *one["exposed"].values(), one["redacted"])
-        table.add_row(one["corruption"], str(one["severity"]), *map(_percent, shares))
+        name = f"{one['corruption']} {one['severity']}" if one["severity"] else "none"
+        table.add_row(name, *map(_percent, shares))
     return table
 
 
@@ -180,6 +178,15 @@ def _target(target: dict[str, Any]) -> str:
             f"{seen}{why}"
         )
     return "\n".join(lines)
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+
+
+def _exposed(shares: Iterable[str]) -> list[str]:
+    """Column heads."""
+    return [f"<{share}" for share in shares]
 
 
 def _percent(share: float | None) -> str:

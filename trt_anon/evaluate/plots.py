@@ -16,6 +16,9 @@ from trt_anon.job.publish import atomic_output
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+PLOTS = ("precision-recall", "f1", "recall-by-size", "cover", "groups", "robustness")
+"""The names of all plots, without suffix."""
+
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#666666", "#000000")
 
 
@@ -30,18 +33,21 @@ def write_plots(evaluation: Evaluation, folder: str | Path, *, overwrite: bool =
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; plots need a folder")
-    plots: dict[str, Callable[[Axes, Evaluation], None]] = {
-        "precision-recall": _precision_recall,
-        "f1": _f1,
-        "recall-by-size": _by_size,
-        "cover": _cover,
+    drawn: tuple[Callable[[Axes, Evaluation], None], ...] = (
+        _precision_recall,
+        _f1,
+        _by_size,
+        _cover,
+        _groups,
+        _robustness,
+    )
+    missing = {
+        name for name, key in (("groups", "per_group"), ("robustness", "robustness")) if not evaluation.figures[key]
     }
-    if evaluation.figures["per_group"]:
-        plots["groups"] = _groups
-    if evaluation.figures["robustness"]:
-        plots["robustness"] = _robustness
     written = []
-    for name, draw in plots.items():
+    for name, draw in zip(PLOTS, drawn, strict=True):
+        if name in missing:
+            continue
         figure = figure_of(figsize=(7, 4.8), dpi=120, layout="constrained")
         axes = figure.subplots()
         axes.spines[["top", "right"]].set_visible(False)
