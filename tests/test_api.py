@@ -476,3 +476,22 @@ def test_public_names_are_all_there() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = trt_anon.nothing
     assert issubclass(UsageError, TrtAnonError)
+
+
+def test_a_signal_after_several_instances_came_and_went_is_handled() -> None:
+    # A runtime that leaves a freed signal stack behind makes the next Ctrl-C end the process with a fault.
+    code = """
+        import gc, signal
+        from trt_anon import Anonymizer
+        for first_out in (0, 1):
+            several = [Anonymizer(), Anonymizer(), Anonymizer()]
+            several.pop(first_out).close()
+            while several:
+                several.pop(0).close()
+            gc.collect()
+        seen = []
+        signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+        signal.raise_signal(signal.SIGTERM)
+        assert seen == [signal.SIGTERM]
+    """
+    run_python(code)

@@ -5,8 +5,8 @@ about as fast as latency mode; beside threads that decode and encode, latency mo
 layer and takes 1.7 times as long. One request more than there are streams keeps them busy between two frames.
 
 A model with free sizes is compiled once for all of them, and again for a size that was prepared, as that of a video:
-with a fixed size YuNet takes 15 to 20% less time; compiling takes 0.15 s. The two differ by rounding, so a size is never
-switched because it came often: equal pictures would get unequal results.
+with a fixed size YuNet takes 15 to 20% less time; compiling takes 0.15 s. The two differ by rounding, so a size is
+never switched because it came often: equal pictures would get unequal results.
 """
 
 from __future__ import annotations
@@ -47,9 +47,8 @@ class OpenVinoRunner:
         precision: Literal["auto", "f32", "bf16"] = "f32",
         static_models: int = 4,
     ) -> None:
-        ov = require("openvino", "running a detector with OpenVINO")
         self._name = path.name
-        self._core = ov.Core()
+        self._core = _shared_core()
         if precision == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise DeviceMissing("this CPU has no bf16 arithmetic; use precision f32")
         self._properties: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT", "ENABLE_CPU_PINNING": False}
@@ -239,6 +238,24 @@ class _OpenVinoPending:
         self._done = True
         self._tensors = ()
         self._runner._release(self)
+
+
+_core: openvino.Core | None = None
+_core_lock = threading.Lock()
+
+
+def _shared_core() -> openvino.Core:
+    """The process's one Core, which is never freed; it holds no state but what is loaded.
+
+    OpenVINO's CPU plugin gives the thread that loads it an alternate signal stack and takes it back when the Core goes.
+    Of two Cores that do not go in the reverse order the later one restores the freed stack of the earlier, and the next
+    signal, a Ctrl-C, ends the process with a segmentation fault.
+    """
+    global _core
+    with _core_lock:
+        if _core is None:
+            _core = require("openvino", "running a detector with OpenVINO").Core()
+        return _core
 
 
 def _spec(port: Any, name: str) -> TensorSpec:
