@@ -62,10 +62,10 @@ class LpdYuNet:
     ) -> list[Candidates]:
         """Candidates of each image; see `detect.base.Family.decode`."""
         centres, sides = _priors(input_hw_px)
-        loc = self._take(outputs, 0, len(sides), VALUES, None)
+        loc = self.take(outputs, 0, len(sides), VALUES, None)
         batch = len(loc)
-        conf = self._take(outputs, 1, len(sides), 2, batch)
-        iou = self._take(outputs, 2, len(sides), 1, batch)[..., 0]
+        conf = self.take(outputs, 1, len(sides), 2, batch)
+        iou = self.take(outputs, 2, len(sides), 1, batch)[..., 0]
         check_probabilities(self.name, conf)
         check_finite(self.name, "scores", iou)
 
@@ -85,10 +85,10 @@ class LpdYuNet:
         boxes = np.concatenate((low, high), axis=-1)
         return split_by_image(self.name, batch, images, boxes, scores[images, places], landmarks=marks)
 
-    def _take(
+    def take(
         self, outputs: Mapping[str, NDArray[Any]], which: int, priors: int, values: int, batch: int | None
     ) -> Floats:
-        """An output as (N, A, k)."""
+        """The output at that place in `outputs` as (N, A, k); ModelError where it is missing or shaped otherwise."""
         name = self.outputs[which]
         if name in outputs and outputs[name].ndim == 2:
             flat = take_output(outputs, name, (values,), self.name)

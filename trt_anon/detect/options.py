@@ -55,28 +55,31 @@ def with_input(family: Family, overrides: Mapping[str, object]) -> Family:
         raise ConfigError(f"{what}: a scale of 0 leaves nothing to see: {spec.scale}")
     if not 0 <= spec.pad_value <= 255:
         raise ConfigError(f"{what}: pad_value must be in 0..255, not {spec.pad_value}")
-    return _WithInput(family, spec)
+    return WithInput(family, spec)
 
 
 @dataclasses.dataclass(frozen=True)
-class _WithInput:
+class WithInput:
     """A family whose input is prepared otherwise."""
 
-    _family: Family
+    family: Family
     input_spec: InputSpec
 
     @property
     def name(self) -> str:
-        return self._family.name
+        """That of the family."""
+        return self.family.name
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        return self._family.output_names
+        """Those of the family."""
+        return self.family.output_names
 
     def decode(
         self, outputs: Mapping[str, NDArray[Any]], input_hw_px: tuple[int, int], threshold: float
     ) -> list[Candidates]:
-        return self._family.decode(outputs, input_hw_px, threshold)
+        """Candidates of each image; see `detect.base.Family.decode`."""
+        return self.family.decode(outputs, input_hw_px, threshold)
 
 
 def _validated(kind: type, names: tuple[str, ...], values: Mapping[str, object], what: str) -> dict[str, Any]:

@@ -71,9 +71,9 @@ class Scrfd:
             rows, columns = cells(input_hw_px, stride)
             count = rows * columns * self.anchors
             names = self.output_names[level::levels]
-            raw = self._take(outputs, names[0], (count, 1), batch)
+            raw = self.take(outputs, names[0], (count, 1), batch)
             batch = len(raw)
-            bbox = self._take(outputs, names[1], (count, 4), batch)
+            bbox = self.take(outputs, names[1], (count, 4), batch)
             scores = class_probabilities(self.name, raw, self.activation, "none")[..., 0]
             images, places = np.nonzero(scores >= threshold)
             cell = places // self.anchors
@@ -83,16 +83,15 @@ class Scrfd:
             boxes = np.concatenate((anchor - distances[:, :2], anchor + distances[:, 2:]), axis=-1)
             marks = np.zeros((len(images), 0, 2), np.float32)
             if self.landmarks:
-                kps = self._take(outputs, names[2], (count, 2 * self.landmarks), batch)
+                kps = self.take(outputs, names[2], (count, 2 * self.landmarks), batch)
                 marks = anchor[:, None] + kps[images, places].reshape(-1, self.landmarks, 2) * stride
             found.append((images, boxes, scores[images, places], marks))
         image_ids, all_boxes, all_scores, all_marks = (np.concatenate(parts) for parts in zip(*found, strict=True))
         landmarks = all_marks if self.landmarks else None
         return split_by_image(self.name, batch or 0, image_ids, all_boxes, all_scores, landmarks=landmarks)
 
-    def _take(
-        self, outputs: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, int], batch: int | None
-    ) -> Floats:
+    def take(self, outputs: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, int], batch: int | None) -> Floats:
+        """An output as (N, *shape), also where it has no batch axis; ModelError as of `outputs.take_output`."""
         if name in outputs and outputs[name].ndim == 2 and outputs[name].shape == shape:
             outputs = {name: outputs[name][None]}
         return take_output(outputs, name, shape, self.name, batch)

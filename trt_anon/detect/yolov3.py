@@ -89,7 +89,7 @@ class YoloV3:
             return
         if any(not 0 <= index < len(self.anchors_px) for mask in self.masks for index in mask):
             raise ConfigError(f"family {self.name!r}: 'masks' must index the {len(self.anchors_px)} anchors")
-        check_anchors(self.name, self._anchors_of_heads, self.strides_px)
+        check_anchors(self.name, self.anchors_of_heads, self.strides_px)
         if self.scale_x_y and len(self.scale_x_y) != len(self.strides_px):
             raise ConfigError(
                 f"family {self.name!r}: 'scale_x_y' must have one value for each of the {len(self.strides_px)} "
@@ -115,7 +115,7 @@ class YoloV3:
         anchors = [len(mask) for mask in self.masks] if self.strides_px else None
         count = row_count(input_hw_px, self.strides_px, anchors)
         if self.form == "split":
-            rows, scores = self._read_split(outputs, count)
+            rows, scores = self.read_split(outputs, count)
             objectness = None
         else:
             name = self.outputs[0] if self.outputs else None
@@ -127,7 +127,7 @@ class YoloV3:
     def _decode_raw(
         self, outputs: Mapping[str, NDArray[Any]], input_hw_px: tuple[int, int], threshold: float
     ) -> list[Candidates]:
-        anchors_of_heads = self._anchors_of_heads
+        anchors_of_heads = self.anchors_of_heads
         grids = grids_of(input_hw_px, self.strides_px)
         counts = [len(anchors) for anchors in anchors_of_heads]
         channels = [5 + self.classes] * len(grids)
@@ -152,7 +152,8 @@ class YoloV3:
             found.add(images, boxes, scores, class_ids)
         return found.split(len(heads[0]))
 
-    def _read_split(self, outputs: Mapping[str, NDArray[Any]], count: int | None) -> tuple[Floats, Floats]:
+    def read_split(self, outputs: Mapping[str, NDArray[Any]], count: int | None) -> tuple[Floats, Floats]:
+        """Boxes (N, P, 4) and scores (N, P, C) of form `split`; see `yolo.read_output`."""
         boxes_name, scores_name = self.outputs or (None, None)
         flat = {name: array[:, :, 0] if _is_boxes(array) else array for name, array in outputs.items()}
         if self.classes == 4 and boxes_name is None:
@@ -163,7 +164,8 @@ class YoloV3:
         return boxes, read_output(flat, scores_name, (boxes.shape[1], self.classes), self.name, len(boxes))
 
     @property
-    def _anchors_of_heads(self) -> tuple[Pairs, ...]:
+    def anchors_of_heads(self) -> tuple[Pairs, ...]:
+        """The anchors of each head, in the order of strides_px."""
         return tuple(tuple(self.anchors_px[index] for index in mask) for mask in self.masks)
 
 

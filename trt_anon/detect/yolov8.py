@@ -107,15 +107,16 @@ class YoloV8:
             )
 
         found = Collected(self.name)
-        heads = self._read_raw(outputs, input_hw_px)
+        heads = self.read_raw(outputs, input_hw_px)
         for (sides, classes), stride in zip(heads, self.strides_px, strict=True):
             where, class_ids, scores = confident(self.name, None, classes, self.activated, threshold, self.multi_label)
             found.add(where[0], distance_boxes(self.name, sides[where], where, stride), scores, class_ids)
         return found.split(len(heads[0][0]))
 
-    def _read_raw(
+    def read_raw(
         self, outputs: Mapping[str, NDArray[Any]], input_hw_px: tuple[int, int]
     ) -> list[tuple[Floats, Floats]]:
+        """Of each raw head the distances and the classes, (N, rows, columns, channels); see `yolo.read_heads`."""
         grids = grids_of(input_hw_px, self.strides_px)
         layout: Literal["nchw", "nhwc"] = "nhwc" if self.layout == "nhwc" else "nchw"
         sides = 4 * self.reg_max
