@@ -18,7 +18,7 @@ from trt_anon.job.files import Event, OnEvent, anonymize_file, anonymize_files, 
 from trt_anon.job.inputs import Plan, Task, check_apart, is_folder, plan
 from trt_anon.job.report import FileReport, JobReport
 from trt_anon.models.registry import Registry
-from trt_anon.pipeline.detection import FrameDetector, PendingDetections
+from trt_anon.pipeline.detection import FrameDetector, PendingDetections, choose_recipes, with_growth
 from trt_anon.pipeline.loop import detect_frames, stored_regions
 from trt_anon.redact.frame import Redactor
 from trt_anon.types import PIXEL_FORMATS, Detections, Frame
@@ -65,7 +65,10 @@ class Anonymizer:
         self, config: AnonymizeConfig | None = None, *, registry: Registry | None = None, **options: Any
     ) -> None:
         self.config = make_config(config, **options)
-        self._detector = FrameDetector.load(self.config, registry or Registry())
+        registry = registry or Registry()
+        recipes = choose_recipes(self.config, registry)
+        self.config = with_growth(self.config, recipes)
+        self._detector = FrameDetector.load(self.config, registry, recipes)
         self._redactor = Redactor(self.config.redact)
         self._closed = False
 

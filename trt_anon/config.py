@@ -11,6 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from trt_anon.errors import ConfigError
 
 ClassName = Literal["face", "license_plate"]
+PresetName = Literal["fast", "balanced", "thorough"]
+
+DEFAULT_GROWTH = 1.3
+"""Growth of a region where neither the user nor a detector's recipe says another."""
 
 
 class StageConfig(BaseModel):
@@ -53,11 +57,13 @@ class DetectConfig(StageConfig):
     """What to look for, and with what.
 
     detectors: recipe names or ONNX recipe files; empty means the default detector of each class.
+    preset: how much time to spend; a recipe says what that means for it, and one without presets is used as it is.
     threshold: minimum score; None takes each recipe's own.
     """
 
     classes: Annotated[tuple[ClassName, ...], Field(min_length=1)] = ("face",)
     detectors: tuple[str, ...] = ()
+    preset: PresetName = "balanced"
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
@@ -65,13 +71,19 @@ class RedactConfig(StageConfig):
     """How a region is destroyed.
 
     strength: the size of the smallest detail that survives, as a share of the object's longer side: sigma of the
-    Gaussian, side of a pixelation cell; solid fill has none. grow: the region's size relative to the detected box.
+    Gaussian, side of a pixelation cell; solid fill has none. grow: the region's size relative to the detected box; None
+    takes the growth that the detector's recipe has from labels.
     """
 
     method: Literal["gaussian", "pixelate", "solid"] = "gaussian"
     strength: Annotated[float, Field(gt=0, le=1)] = 0.2
     shape: Literal["ellipse", "box", "rounded"] = "ellipse"
-    grow: Annotated[float, Field(ge=1, le=4)] = 1.3
+    grow: Annotated[float, Field(ge=1, le=4)] | None = None
+
+    @property
+    def growth(self) -> float:
+        """`grow`, or the default where nobody chose."""
+        return DEFAULT_GROWTH if self.grow is None else self.grow
 
 
 class SinkConfig(StageConfig):

@@ -84,7 +84,7 @@ def test_options_reach_the_configuration(
     config = tmp_path / "c.toml"
     config.write_text('[redact]\nmethod = "solid"\ngrow = 3.0\n[pipeline]\nqueue_frames = 3\n')
     given = {
-        "--detect": "faces,plates", "--threshold": 0.25, "--redact": "pixelate", "--strength": 0.5,
+        "--detect": "faces,plates", "--preset": "fast", "--threshold": 0.25, "--redact": "pixelate", "--strength": 0.5,
         "--shape": "rounded", "--audio": "drop", "--subtitles": "drop", "--metadata": "keep",
         "--quality": 33, "--codec": "av1", "--encoder-preset": "9", "--device": "cpu", "--runtime": "onnxruntime",
         "--threads": 3, "--config": config,
@@ -94,7 +94,9 @@ def test_options_reach_the_configuration(
     assert result.exit_code == 2
     (made,) = seen
     assert made.model_dump() == {
-        "detect": {"classes": ("face", "license_plate"), "detectors": ("yunet", "x.toml"), "threshold": 0.25},
+        "detect": {
+            "classes": ("face", "license_plate"), "detectors": ("yunet", "x.toml"), "preset": "fast", "threshold": 0.25,
+        },
         "redact": {"method": "pixelate", "strength": 0.5, "shape": "rounded", "grow": 3.0},
         "sink": {
             "codec": "av1", "quality": 33, "encoder_preset": "9", "audio": "drop", "subtitles": "drop",

@@ -31,6 +31,7 @@ def anonymize(
     ],
     detect: options.Detect = None,
     detector: options.Detector = None,
+    preset: options.Preset = None,
     threshold: options.Threshold = None,
     redact: Annotated[
         str | None,
@@ -138,6 +139,7 @@ def anonymize(
         config,
         classes=options.classes(detect),
         detectors=tuple(detector) if detector else None,
+        preset=preset,
         threshold=threshold,
         method=redact,
         strength=strength,

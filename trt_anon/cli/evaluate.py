@@ -75,6 +75,7 @@ def evaluate(
     ] = None,
     detect: options.Detect = None,
     detector: options.Detector = None,
+    preset: options.Preset = None,
     threshold: options.Threshold = None,
     scale: Annotated[
         list[str] | None,
@@ -195,6 +196,7 @@ def evaluate(
         config,
         classes=options.classes(detect),
         detectors=tuple(detector) if detector else None,
+        preset=preset,
         threshold=threshold,
         shape=shape,
         grow=grow,

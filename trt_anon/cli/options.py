@@ -47,6 +47,15 @@ Detector = Annotated[
         rich_help_panel=DETECTION,
     ),
 ]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="fast|balanced|thorough",
+        help="How much time to spend on finding more.  \\[default: balanced]",
+        rich_help_panel=DETECTION,
+    ),
+]
 Threshold = Annotated[
     float | None,
     typer.Option("--threshold", help="Minimum score, 0 to 1.  \\[default: the detector's]", rich_help_panel=DETECTION),

@@ -28,7 +28,7 @@ from trt_anon.metrics.coco import MAX_DETECTIONS, coco_numbers
 from trt_anon.metrics.curves import Curve
 from trt_anon.models.recipe import Recipe
 from trt_anon.models.registry import Registry
-from trt_anon.pipeline.detection import FrameDetector, PendingDetections, choose_recipes
+from trt_anon.pipeline.detection import FrameDetector, PendingDetections, choose_recipes, with_growth
 from trt_anon.types import Detections, Frame
 
 OnProgress = Callable[[str, int, int], None]
@@ -89,6 +89,7 @@ def evaluate(
     recipes = choose_recipes(config, registry)
     if scales:
         recipes = [recipe.model_copy(update={"scales": tuple(scales)}) for recipe in recipes]
+    config = with_growth(config, recipes)
     threshold = operating_threshold(config, recipes)
     settings = settings.model_copy(update={"floor": min(settings.floor, threshold)})
     run = _Run(labels, config, settings, threshold, on_progress or _nobody)
@@ -191,7 +192,7 @@ class _Run:
         return results
 
     def _summary(self, measured: Measured) -> dict[str, Any]:
-        grow = self._config.redact.grow
+        grow = self._config.redact.growth
         every = figures.subset(measured, self._threshold, grow, self._settings)
         aps = [
             figures.average_precision(figures.class_curve(measured, k))["coco"]
@@ -243,7 +244,7 @@ def _report(
     robustness: list[dict[str, Any]] | None,
     recipes: tuple[Recipe, ...],
 ) -> Evaluation:
-    grow, names = config.redact.grow, labels.class_names
+    grow, names = config.redact.growth, labels.class_names
     report = {
         "labels": {
             "images": measured.images,

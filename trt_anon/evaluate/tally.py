@@ -45,7 +45,7 @@ def redaction_levels(canvas: Canvas, found: Detections, redact: RedactConfig) ->
     The masks are those that `redact.frame.Redactor` draws.
     """
     regions = regions_to_stored(
-        grow_regions(found.boxes_xyxy_px, grow=redact.grow, shape=redact.shape, contours_px=found.contours_px),
+        grow_regions(found.boxes_xyxy_px, grow=redact.growth, shape=redact.shape, contours_px=found.contours_px),
         canvas.width_px,
         canvas.height_px,
         canvas.orientation,
@@ -129,7 +129,7 @@ class Tally:
     ) -> None:
         """`thresholds`: ascending, where redacted pixels are counted. `grows`: None takes the settings'."""
         chosen = settings.grows if grows is None else grows
-        self._redacts = {grow: redact.model_copy(update={"grow": grow}) for grow in sorted({redact.grow, *chosen})}
+        self._redacts = {grow: redact.model_copy(update={"grow": grow}) for grow in sorted({redact.growth, *chosen})}
         self._classes = classes
         self._settings = settings
         self._thresholds = np.array(thresholds, np.float64)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from trt_anon.config import ClassName, Scale, StageConfig
+from trt_anon.config import DEFAULT_GROWTH, ClassName, PresetName, Scale, StageConfig
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -81,12 +81,23 @@ class InputOverrides(StageConfig):
         return self.model_dump(exclude_none=True)
 
 
+class Preset(StageConfig):
+    """What a recipe does otherwise under a preset, and what was measured with it (benchmarks/pareto.py)."""
+
+    scales: Annotated[tuple[Scale, ...], Field(min_length=1)]
+    threshold: Annotated[float, Field(gt=0, lt=1)]
+    grow: Annotated[float, Field(ge=1, le=4)]
+    measured: dict[str, float | str] = Field(default_factory=dict)
+
+
 class Recipe(Pinned):
     """One detector.
 
     classes: its class names in the model's own numbering; a class that is not redacted keeps its name but is filtered.
     scales: the passes over each picture, merged by non-maximum suppression; for a model of fixed input size one pass.
     batch: `one` where the graph ties its values to one picture of one size: it is then used as it is, unpatched.
+    grow: the region's size relative to a box of this detector so that it covers the object, learnt from labels.
+    presets: scales, threshold and growth by how much time is to be spent; `balanced` is the default.
     family_options: parameters of the family (anchors, strides, layout ...), checked by `detect.families.get_family`.
     """
 
@@ -96,9 +107,20 @@ class Recipe(Pinned):
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = (Scale(),)
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     nms_iou: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    grow: Annotated[float, Field(ge=1, le=4)] = DEFAULT_GROWTH
+    presets: dict[PresetName, Preset] = Field(default_factory=dict)
     family_options: dict[str, Any] = Field(default_factory=dict)
     input: InputOverrides | None = None
     batch: Literal["free", "one"] = "free"
+
+    def under(self, preset: PresetName) -> Recipe:
+        """The recipe as it is used under a preset."""
+        chosen = self.presets.get(preset)
+        if chosen is None:
+            return self
+        return self.model_copy(
+            update={"scales": chosen.scales, "threshold": chosen.threshold, "grow": chosen.grow, "presets": {}}
+        )
 
 
 class Sample(Pinned):

@@ -188,7 +188,15 @@ def choose_recipes(config: AnonymizeConfig, registry: Registry) -> list[Recipe]:
         if not any(name in recipe.classes for recipe in recipes):
             names = ", ".join(recipe.name for recipe in recipes)
             raise UsageError(f"none of the detectors chosen ({names}) finds {name!r}")
-    return recipes
+    return [recipe.under(config.detect.preset) for recipe in recipes]
+
+
+def with_growth(config: AnonymizeConfig, recipes: Sequence[Recipe]) -> AnonymizeConfig:
+    """The configuration with the growth that the recipes need, unless the user chose one; of several the largest."""
+    if config.redact.grow is not None:
+        return config
+    grow = max(recipe.grow for recipe in recipes)
+    return config.model_copy(update={"redact": config.redact.model_copy(update={"grow": grow})})
 
 
 def _load(recipe: Recipe, config: AnonymizeConfig, registry: Registry) -> Detector:

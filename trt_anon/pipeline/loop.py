@@ -30,7 +30,7 @@ class LoopReport:
 def stored_regions(frame: Frame, detections: Detections, config: RedactConfig) -> list[Region]:
     """The regions to redact in a frame, in its stored pixels."""
     upright = grow_regions(
-        detections.boxes_xyxy_px, grow=config.grow, shape=config.shape, contours_px=detections.contours_px
+        detections.boxes_xyxy_px, grow=config.growth, shape=config.shape, contours_px=detections.contours_px
     )
     return regions_to_stored(upright, frame.width_px, frame.height_px, frame.orientation)
 
