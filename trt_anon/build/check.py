@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +88,25 @@ def check_same_outputs(
         flat = tensor.reshape(expected[name].shape) if tensor.size == expected[name].size else tensor
         what = f"{where}: patching changed what it computes: output {name!r}"
         _compare(flat, expected[name], [expected[name]], what, quantized)
+
+
+def check_runtimes_agree(one: Mapping[str, Tensor], other: Mapping[str, Tensor], where: str = "model") -> None:
+    """Raise ModelError where two runtimes give something else for the same picture, by more than rounding explains.
+
+    Single values may differ, and do in quantized networks; the mean difference must stay below 5% of how much the
+    output's own values differ among each other. Outputs whose length depends on the picture are not compared.
+    """
+    for name, tensor in one.items():
+        a, b = tensor.astype(np.float64), other[name].astype(np.float64)
+        if a.shape != b.shape or not a.size:
+            continue
+        spread = float(np.abs(b - b.mean(axis=tuple(range(b.ndim - 1)))).mean())
+        error = float(np.abs(a - b).mean())
+        if error > max(0.05 * spread, 1e-3 * float(np.abs(b).max())):
+            raise ModelError(
+                f"{where}: OpenVINO and ONNX Runtime do not agree about output {name!r}: they differ by {error:.3g} on "
+                f"average; one of them computes this network wrongly"
+            )
 
 
 def _compare(found: Tensor, expected: Tensor, parts: Sequence[Tensor], what: str, quantized: bool) -> None:

@@ -25,16 +25,20 @@ def load_model(path: Path) -> onnx.ModelProto:
     Raises ModelMissing where there is no file, and ModelError for a file that is too large, not ONNX, refers to other
     files (external data), has custom operators, or breaks the rules of ONNX.
     """
+    return parse_model(read_model(path), str(path))
+
+
+def read_model(path: Path) -> bytes:
+    """The bytes of a model file. Raises ModelMissing where there is none, ModelError where it cannot be read."""
     try:
         size = path.stat().st_size
         if size > MAX_MODEL_BYTES:
             raise ModelError(f"{path}: {size} bytes; models of more than {MAX_MODEL_BYTES} bytes are refused")
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise ModelMissing(f"{path}: there is no such model file") from error
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
-    return parse_model(data, str(path))
 
 
 def parse_model(data: bytes, where: str) -> onnx.ModelProto:

@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from trt_anon.cli import models_add
 from trt_anon.errors import TrtAnonError, UsageError
 
 if TYPE_CHECKING:
     from trt_anon.models.recipe import Recipe
     from trt_anon.models.registry import Registry
 
-app = typer.Typer(help="List, show and fetch detectors.", no_args_is_help=True)
+app = typer.Typer(help="List, show, fetch and add detectors.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="A detector's name, or the path of a recipe.", show_default=False)]
@@ -97,6 +98,9 @@ def fetch(
                 typer.echo(f"{recipe.name}: {path}")
     if failures:
         raise typer.Exit(max(error.exit_code for error in failures))
+
+
+app.command("add")(models_add.add)
 
 
 @app.command("path")

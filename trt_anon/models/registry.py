@@ -25,8 +25,9 @@ class Registry:
     """Recipes by name, and the files that they pin.
 
     models_dir: where fetched files lie; None is TRT_ANON_MODELS, else the user's data folder. recipes_dir: a folder of
-    recipes; None is the library's own. cache_dir: where patched models lie; None is TRT_ANON_CACHE, else the user's
-    cache folder. Only `fetch` and `fetch_sample` use the network.
+    recipes; None is the library's own, and beside them the user's. user_recipes_dir: the user's; None is, beside the
+    library's own, TRT_ANON_RECIPES, else a folder of the user's data. cache_dir: where patched models lie; None is
+    TRT_ANON_CACHE, else the user's cache folder. Only `fetch` and `fetch_sample` use the network.
     """
 
     def __init__(
@@ -34,12 +35,18 @@ class Registry:
         models_dir: Path | None = None,
         recipes_dir: Path | None = None,
         cache_dir: Path | None = None,
+        user_recipes_dir: Path | None = None,
     ) -> None:
         self.models_dir = models_dir or _folder("TRT_ANON_MODELS", platformdirs.user_data_path("trt-anon") / "models")
         self._cache = ModelCache(cache_dir or _folder("TRT_ANON_CACHE", platformdirs.user_cache_path("trt-anon")))
         folder = recipes_dir or _own_recipes()
         self._beside: dict[tuple[str, str], Path] = {}  # (name, SHA-256): the folder of the recipe's file
+        self.user_recipes_dir = user_recipes_dir or _folder(
+            "TRT_ANON_RECIPES", platformdirs.user_data_path("trt-anon") / "recipes"
+        )
         self._recipes = self._load(Recipe, folder.glob("*.toml"))
+        if recipes_dir is None or user_recipes_dir is not None:
+            self._add_users()
         self._samples = self._load(Sample, (folder / "samples").glob("*.toml"))
 
     def names(self) -> tuple[str, ...]:
@@ -58,8 +65,9 @@ class Registry:
         path = Path(name_or_path)
         if path.suffix.lower() == ".onnx":
             raise UsageError(
-                f"{path}: a model alone does not say how to read its outputs; give a recipe: a TOML file beside it "
-                f'with its family, classes and SHA-256, and source = {{ kind = "file", path = "{path.name}" }}'
+                f"{path}: a model alone does not say how to read its outputs; run: trt-anon models add {path}, "
+                f"or give a recipe: a TOML file beside it with its family, classes and "
+                f'SHA-256, and source = {{ kind = "file", path = "{path.name}" }}'
             )
         if path.suffix.lower() == ".toml":
             recipe = load_toml(Recipe, path)
@@ -116,6 +124,24 @@ class Registry:
         suffix = Path(pinned.source.path).suffix
         folder = self.models_dir / "samples" if isinstance(pinned, Sample) else self.models_dir
         return folder / f"{pinned.name}{suffix}"
+
+    def try_out(self, recipe: Recipe, data: bytes, input_spec: InputSpec) -> Path:
+        """What `prepared` gives, for a model whose bytes are at hand and not in their place yet.
+
+        Raises HashMismatch for other bytes than the recipe pins, and ModelError as `prepared` does.
+        """
+        check_hash(data, recipe, recipe.name)
+        return self._cache.prepare(data, input_spec, recipe.name, recipe.batch)
+
+    def _add_users(self) -> None:
+        users = self._load(Recipe, self.user_recipes_dir.glob("*.toml"))
+        for name in users:
+            if name in self._recipes:
+                raise UsageError(
+                    f"{self.user_recipes_dir / name}.toml: a detector named {name!r} comes with the library; rename "
+                    f"yours, in the file too"
+                )
+        self._recipes = dict(sorted({**self._recipes, **users}.items()))
 
     def _load(self, model: type[P], paths: Iterable[Path]) -> dict[str, P]:
         found: dict[str, P] = {}
