@@ -29,6 +29,13 @@ BOUNDS = {
     "detect/decode.cu": {"decode": Bound(64, 5168, 256, 4)},
     "postprocess/nms.cu": {"nms": Bound(64, 1408, 1024, 1)},
     "preprocess/letterbox.cu": {"letterbox": Bound(64, 2560, 256, 4)},
+    "redact/frame.cu": {
+        "redact_prepare": Bound(80, 9248, 256, 3),
+        "redact_blur": Bound(64, 24968, 256, 4),
+        "redact_write": Bound(54, 1028, 256, 4),
+        "redact_union": Bound(30, 0, 256, 8),
+    },
+    "redact/mask.cu": {"mask_dilate": Bound(26, 0, 256, 8), "mask_cover": Bound(51, 32, 256, 4)},
 }
 REGISTERS_PER_SM = 65536
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_SLACK_PX = 1e-6  # rounding of the arithmetic must not lose a block
+SLACK_PX = 1e-6  # rounding of the arithmetic must not lose a block
 
 _TURN_POINTS = 65536  # edge-row pairs looked at together, which bounds the memory
 
@@ -42,7 +42,7 @@ def polygon_mask(
     unit = np.array(block, np.float64)
     start = (points - origin_px) / unit - 0.5
     stop = np.roll(start, -1, axis=0)
-    radius_px = margin_px + math.hypot(*block) / 2 + _SLACK_PX
+    radius_px = margin_px + math.hypot(*block) / 2 + SLACK_PX
     return _inside(start, stop, shape) | _beside(start, stop, radius_px, unit, shape)
 
 

@@ -1,0 +1,295 @@
+"""What the kernels of `frame.cu` are told: patches, cells, tiles and where their scratch lies, in one table.
+
+A *patch* is one region in one plane of its frame. Cells are those of `gaussian.py` and `pixelate.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trt_anon.config import RedactConfig
+from trt_anon.cuda.device import address_of, side_of
+from trt_anon.errors import UsageError
+from trt_anon.redact.bitmap import Bitmap
+from trt_anon.redact.frame import MIN_CELL_PX, MIN_SIGMA_PX
+from trt_anon.redact.frame_table import TILE, RegionTable, blocks_of, region_table
+from trt_anon.redact.gaussian import MAX_CELL, MIN_SIGMA_LOW
+from trt_anon.redact.solid import black_codes
+from trt_anon.types import Frame, PixelFormat, Region
+
+MAX_SIDE_PX = 16384
+"""No frame may be wider or higher: the sums of cells have 32 bits."""
+
+MAX_BIT_DEPTH = 12
+"""No frame may have deeper samples, for the same reason."""
+
+METHODS = ("gaussian", "pixelate", "solid")
+
+# What frame.cu calls the same.
+_SUM_LANES, _SUM_ROWS, _MAX_RADIUS, _MAX_NEIGHBOURHOOD = 64, 32, 48, 64
+_LEAST_PART, _MOST_SLICES = 64, 16  # a cell larger than a part is summed by several blocks of threads
+
+_AXIS = np.dtype(
+    [(name, np.int32) for name in ("cells", "size", "slices", "part", "tile", "blocks", "log2_block", "radius")]
+    + [("sigma", np.float32), ("length", np.int32)],
+    align=True,
+)
+_PATCH = np.dtype(
+    [
+        ("samples", np.uint64),
+        ("axis", _AXIS, 2),
+        ("pitch_bytes", np.uint32),
+        ("region", np.uint32),
+        ("sums", np.uint32),
+        ("low", np.uint32),
+        ("fill", np.uint16, 4),
+        ("channels", np.int32),
+        ("alpha", np.int32),
+        ("wide", np.int32),
+        ("shift", np.int32),
+        ("peak", np.int32),
+        ("reserved", np.int32),
+    ],
+    align=True,
+)
+LAYOUT = np.dtype(
+    [
+        (name, np.uint32)
+        for name in ("regions", "patches", "points", "sum_starts", "mask_starts", "blur_starts", "write_starts")
+    ]
+    + [("frame_starts", np.uint32), ("region_count", np.int32), ("patch_count", np.int32)]
+    + [("sum_tiles", np.uint32), ("method", np.int32)],
+    align=True,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RedactPlan:
+    """One batch, ready to be launched.
+
+    table: (T,) uint64, what the kernels read; it has to be on the device. layout: (1,) LAYOUT. sum_words, low_words and
+    mask_words: of scratch, 4 bytes each. tiles: how many of sums, masks, cells and samples. bytes_moved: by the three
+    launches. arrays: all that the table holds addresses of.
+    """
+
+    table: NDArray[np.uint64]
+    layout: NDArray[np.void]
+    sum_words: int
+    low_words: int
+    mask_words: int
+    tiles: tuple[int, int, int, int]
+    bytes_moved: tuple[int, int, int]
+    arrays: tuple[Any, ...]
+
+    @property
+    def workspace_bytes(self) -> int:
+        """What the table and the scratch take together, rounded up to a multiple of 16."""
+        taken = self.table.nbytes + 4 * (self.sum_words + self.low_words + self.mask_words)
+        return -(-taken // 16) * 16
+
+
+def plan_redaction(
+    frames: Sequence[Frame],
+    regions_per_frame: Sequence[Sequence[Region]],
+    config: RedactConfig,
+    bitmaps_per_frame: Sequence[Sequence[Bitmap | None]] | None = None,
+) -> RedactPlan:
+    """Plan the redaction of a batch, without looking at a pixel.
+
+    Raises ValueError for broken regions, bitmaps that do not fit, planes that cannot be written or appear twice;
+    UsageError for formats deeper than MAX_BIT_DEPTH and frames larger than MAX_SIDE_PX.
+    """
+    if len(frames) != len(regions_per_frame):
+        raise ValueError(f"{len(frames)} frames, but regions for {len(regions_per_frame)}")
+    planes = _planes(frames)
+    table = region_table(frames, regions_per_frame, bitmaps_per_frame, config.strength)
+    patches, planes_each = _patches(frames, planes, table, config)
+    across, down = patches["axis"][:, 0], patches["axis"][:, 1]
+    channels = patches["channels"].astype(np.int64)
+    parts = [axis["cells"].astype(np.int64) * axis["slices"] for axis in (across, down)]
+    cells = across["cells"].astype(np.int64) * down["cells"] * channels
+    sums = parts[0] * parts[1] * channels
+    sum_tiles = -(-parts[0] // np.maximum(across["tile"], 1)) * -(-parts[1] // np.maximum(down["tile"], 1))
+    blur_tiles = -(-across["cells"] // TILE) * -(-down["cells"] // TILE) * channels
+    write_tiles = -(-across["length"].astype(np.int64) // TILE) * -(-down["length"].astype(np.int64) // TILE)
+    if config.method == "solid":
+        cells, sums, sum_tiles, blur_tiles = (np.zeros_like(array) for array in (cells, sums, sum_tiles, blur_tiles))
+    unsummed = (across["size"] == 1) & (down["size"] == 1) & (config.method == "gaussian")
+    sums, sum_tiles = np.where(unsummed, 0, sums), np.where(unsummed, 0, sum_tiles)
+    patches["sums"], patches["low"] = np.cumsum(sums) - sums, np.cumsum(cells) - cells
+    starts = [_starts(tiles) for tiles in (sum_tiles, table.mask_tiles, blur_tiles, write_tiles)]
+    tiles = tuple(int(start[-1]) for start in starts)
+    if max(*tiles, int(sums.sum()), int(cells.sum()), table.mask_words) >= 1 << 31 or tiles[0] + tiles[1] >= 1 << 31:
+        raise ValueError("the regions of this batch are too many and too large for one; give it fewer frames")
+
+    frame_starts = np.searchsorted(table.frame, np.arange(len(frames) + 1)).astype(np.uint32)
+    blob, layout = _packed(
+        {
+            "regions": table.rows,
+            "patches": patches,
+            "points": table.points,
+            "sum_starts": starts[0],
+            "mask_starts": starts[1],
+            "blur_starts": starts[2],
+            "write_starts": starts[3],
+            "frame_starts": frame_starts,
+        }
+    )
+    layout["region_count"], layout["patch_count"] = len(table.rows), len(patches)
+    layout["sum_tiles"], layout["method"] = tiles[0], METHODS.index(config.method)
+    samples = across["length"].astype(np.int64) * down["length"] * channels << patches["wide"]
+    read, unread, low = int(samples[sum_tiles > 0].sum()), int(samples[unsummed].sum()), 4 * int(cells.sum())
+    summed, drawn = 4 * int(sums.sum()), 4 * table.mask_words
+    return RedactPlan(
+        table=blob,
+        layout=layout,
+        sum_words=int(sums.sum()),
+        low_words=int(cells.sum()),
+        mask_words=table.mask_words,
+        tiles=(tiles[0], tiles[1], tiles[2], tiles[3]),
+        bytes_moved=(read + summed + drawn, unread + summed + low, low + drawn * planes_each + int(samples.sum())),
+        arrays=(*(p for frame in frames for p in frame.planes), *(b.words for b in table.bitmaps)),
+    )
+
+
+def _planes(frames: Sequence[Frame]) -> NDArray[np.int64]:
+    """(F, 3, 3): of each plane the address, the bytes from row to row, and the channels; checked."""
+    planes = np.zeros((len(frames), 3, 3), np.int64)
+    seen: set[int] = set()
+    for place, frame in enumerate(frames):
+        form = frame.pixel_format
+        if form.bit_depth > MAX_BIT_DEPTH or max(frame.width_px, frame.height_px) > MAX_SIDE_PX:
+            raise UsageError(
+                f"{form.name} of {frame.width_px}x{frame.height_px} cannot be redacted on a GPU: at most "
+                f"{MAX_BIT_DEPTH} bits and {MAX_SIDE_PX} pixels a side; use the CPU"
+            )
+        for number, plane in enumerate(frame.planes):
+            sample = plane.dtype.itemsize
+            channels = plane.shape[2] if plane.ndim == 3 else 1
+            dense = (channels * sample, sample) if plane.ndim == 3 else (sample,)
+            pitch = plane.strides[0]
+            if plane.strides[1:] != dense or not plane.shape[1] * dense[0] <= pitch < 1 << 32 or pitch % sample:
+                raise ValueError(f"planes need contiguous rows of a positive stride, got strides {plane.strides}")
+            if side_of([plane]) == "numpy" and not plane.flags.writeable:
+                raise ValueError("a plane is read-only, so its frame cannot be redacted in place")
+            address = address_of(plane)
+            if address in seen:
+                raise ValueError("a plane appears twice in the batch; give all regions of a frame at once")
+            seen.add(address)
+            planes[place, number] = address, pitch, channels
+    return planes
+
+
+def _patches(
+    frames: Sequence[Frame], planes: NDArray[np.int64], table: RegionTable, config: RedactConfig
+) -> tuple[NDArray[np.void], int]:
+    """Every region in every plane of its frame, and in how many planes at most a region lies."""
+    plane_counts = np.array([len(frame.planes) for frame in frames], np.int64)[table.frame]
+    log2_block = blocks_of(frames)[table.frame]
+    made = []
+    for plane in range(int(plane_counts.max(initial=0))):
+        index = np.flatnonzero(plane_counts > plane)
+        of_frame, log2 = table.frame[index], log2_block[index]
+        log2_unit = log2 if plane else np.zeros_like(log2)  # of luma pixels per sample
+        first = table.rects_px[index, :2] >> log2_unit
+        last = -(-table.rects_px[index, 2:] >> log2_unit)
+        patches = np.zeros(len(index), _PATCH)
+        address, pitch, channels = planes[of_frame, plane].T
+        forms = [_form_of(frame, plane) for frame in frames]
+        size = np.array([form[0] for form in forms], np.int64).reshape(-1)[of_frame]
+        patches["samples"] = address + first[:, 1] * pitch + first[:, 0] * channels * size
+        patches["pitch_bytes"], patches["channels"], patches["region"] = pitch, channels, index
+        patches["wide"] = size == 2
+        for place, name in enumerate(("shift", "peak", "alpha"), 1):
+            patches[name] = np.array([form[place] for form in forms], np.int32)[of_frame]
+        patches["fill"] = np.array([form[4] for form in forms], np.uint16).reshape(-1, 4)[of_frame]
+        for axis in range(2):
+            _divide(
+                patches["axis"][:, axis],
+                config,
+                table.object_px[index],
+                last[:, axis] - first[:, axis],
+                log2_unit[:, axis],
+                log2[:, axis],
+                _SUM_ROWS if axis else _SUM_LANES // channels,
+            )
+        made.append(patches)
+    return (np.concatenate(made) if made else np.zeros(0, _PATCH)), len(made)
+
+
+def _form_of(frame: Frame, plane: int) -> tuple[int, int, int, int, list[int]]:
+    """Bytes per sample, shift, highest code, channel of alpha or -1, and black by channel, in one plane."""
+    form: PixelFormat = frame.pixel_format
+    if plane >= len(frame.planes):
+        return 0, 0, 0, 0, [0] * 4
+    black = black_codes(form, frame.color)[plane]
+    alpha = form.channels.find("a")
+    return form.dtype.itemsize, form.sample_shift, (1 << form.bit_depth) - 1, alpha, [*black, 0, 0, 0][:4]
+
+
+def _divide(
+    axis: NDArray[np.void],
+    config: RedactConfig,
+    object_px: NDArray[np.float64],
+    length: NDArray[np.int64],
+    log2_unit: NDArray[np.int64],
+    log2_block: NDArray[np.int64],
+    room: NDArray[np.int64] | int,
+) -> None:
+    """Divide one axis of each patch into cells, cells into parts, and parts into tiles of `room` samples."""
+    log2_in_plane = log2_block - log2_unit
+    axis["length"], axis["log2_block"] = length, log2_in_plane
+    if config.method == "solid":
+        return
+    if config.method == "gaussian":
+        sigma = np.maximum(config.strength * object_px, MIN_SIGMA_PX) / (1 << log2_unit)
+        size, sigma_low = cells_and_sigmas(sigma)
+        cells = -(-length // size) + 2
+        radius = np.ceil(3 * sigma_low).astype(np.int64)
+        if ((radius > (_MAX_NEIGHBOURHOOD - TILE) // 2) & (cells > _MAX_NEIGHBOURHOOD)).any() or (
+            radius > _MAX_RADIUS
+        ).any():  # cannot be, see `cells_and_sigmas`
+            raise AssertionError("a Gaussian reaches farther than the kernel holds")
+        axis["sigma"], axis["radius"] = sigma_low, radius
+    else:
+        side = np.maximum(object_px / math.floor(1 / config.strength), MIN_CELL_PX)
+        blocks = -(-length >> log2_in_plane)
+        cells = np.maximum(blocks // np.ceil(side / (1 << log2_block)).astype(np.int64), 1)
+        size = np.minimum(-(-blocks // cells) << log2_in_plane, length)
+        axis["blocks"] = blocks
+    part = np.minimum(size, np.maximum(_LEAST_PART, -(-size // _MOST_SLICES)))
+    axis["cells"], axis["size"], axis["part"], axis["slices"] = cells, size, part, -(-size // part)
+    axis["tile"] = np.maximum(room // part, 1)
+
+
+def cells_and_sigmas(sigma: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """`cell_and_sigma` of `gaussian.py` for many.
+
+    sigma_low stays below 5.08, unless the cell is MAX_CELL: then it is at most 16, for no sigma is larger than a frame.
+    """
+    most = np.floor((sigma * sigma + 0.25) / (MIN_SIGMA_LOW * MIN_SIGMA_LOW + 0.25))
+    cell = np.clip(np.floor(np.sqrt(most)), 1, MAX_CELL).astype(np.int64)  # exact: `most` is far below 2^52
+    return cell, np.sqrt(sigma * sigma - (cell * cell - 1) / 4) / cell
+
+
+def _starts(tiles: NDArray[np.int64]) -> NDArray[np.uint32]:
+    """(n + 1,) where the tiles of each owner begin, and where all end."""
+    return np.concatenate(([0], np.cumsum(tiles))).astype(np.uint32)
+
+
+def _packed(parts: dict[str, NDArray[Any]]) -> tuple[NDArray[np.uint64], NDArray[np.void]]:
+    """All tables one behind the other, and a layout that says where each begins."""
+    layout = np.zeros(1, LAYOUT)
+    blob = np.zeros(sum(-(-array.nbytes // 8) for array in parts.values()), np.uint64)
+    octets, at = blob.view(np.uint8), 0
+    for name, array in parts.items():
+        layout[name] = at
+        octets[8 * at : 8 * at + array.nbytes] = array.view(np.uint8) if array.size else 0
+        at += -(-array.nbytes // 8)
+    return blob, layout

@@ -1,0 +1,207 @@
+"""The regions of a batch as the kernels of `frame.cu` read them: rectangles of blocks, shapes and outlines.
+
+Everything that `region.py` and `polygon.py` derive from a region before they look at its blocks is derived here, for
+all regions at once, by the same steps in float64, so that the masks are the same to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trt_anon.cuda.device import address_of
+from trt_anon.redact.bitmap import WORD, Bitmap
+from trt_anon.redact.polygon import SLACK_PX
+from trt_anon.redact.region import ROUNDED_CORNER_SHARE, check_region
+from trt_anon.types import Frame, Region
+
+TILE = 32
+
+# struct Region and struct Point of frame.cu.
+REGION = np.dtype(
+    [
+        ("offset", np.float64, 2),
+        ("inset", np.float64, 2),
+        ("per_radius", np.float64, 2),
+        ("radius", np.float64),
+        ("bitmap", np.uint64),
+        ("bitmap_at", np.int32, 2),
+        ("bitmap_size", np.int32, 2),
+        ("at", np.int32, 2),
+        ("size", np.int32, 2),
+        ("block", np.int32, 2),
+        ("mask", np.uint32),
+        ("first_point", np.uint32),
+        ("points", np.uint32),
+        ("end", np.uint32),
+        ("shape", np.int32),
+        ("reserved", np.int32),
+    ],
+    align=True,
+)
+POINT = np.dtype([("x", np.float64), ("y", np.float64), ("length", np.float64)], align=True)
+
+_ROUND, _BOX, _POLYGON, _BITMAP = range(4)
+_SHAPES = {"ellipse": _ROUND, "rounded": _ROUND, "box": _BOX, "polygon": _POLYGON}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegionTable:
+    """The regions of a batch that reach into their frames, frame by frame, the stronger behind the weaker.
+
+    rows: (R,) REGION. points: POINT of all polygons. frame: (R,) index of each one's frame. object_px: (R,) float64, as
+    strengths are relative to it. rects_px: (R, 4) int64, the covered (x0, y0, x1, y1). mask_words: of all masks.
+    """
+
+    rows: NDArray[np.void]
+    points: NDArray[np.void]
+    frame: NDArray[np.int64]
+    object_px: NDArray[np.float64]
+    rects_px: NDArray[np.int64]
+    mask_tiles: NDArray[np.int64]
+    mask_words: int
+    bitmaps: tuple[Bitmap, ...]
+
+
+def blocks_of(frames: Sequence[Frame]) -> NDArray[np.int64]:
+    """(F, 2): the base-2 logarithms of the blocks' (width, height)."""
+    return np.array(
+        [(frame.pixel_format.log2_chroma_w, frame.pixel_format.log2_chroma_h) for frame in frames], np.int64
+    ).reshape(-1, 2)
+
+
+def region_table(
+    frames: Sequence[Frame],
+    regions_per_frame: Sequence[Sequence[Region]],
+    bitmaps_per_frame: Sequence[Sequence[Bitmap | None]] | None,
+    strength: float,
+) -> RegionTable:
+    """The table of all regions of a batch; ValueError for what `check_region` refuses, or bitmaps that do not fit."""
+    regions = [region for of_frame in regions_per_frame for region in of_frame]
+    frame = np.repeat(np.arange(len(frames)), [len(of_frame) for of_frame in regions_per_frame])
+    bitmaps = _bitmaps(regions, regions_per_frame, bitmaps_per_frame)
+    numbers = np.array([(r.x0_px, r.y0_px, r.x1_px, r.y1_px, r.object_px, r.margin_px) for r in regions], np.float64)
+    numbers = numbers.reshape(-1, 6)
+    low, high = numbers[:, :2], numbers[:, 2:4]
+    good = np.logical_and.reduce(np.isfinite(numbers), axis=1) & np.logical_and.reduce(numbers[:, 4:] >= 0, axis=1)
+    good &= np.logical_and.reduce(high >= low, axis=1)
+    for region, is_good in zip(regions, good.tolist(), strict=True):
+        if not is_good or region.points_px or region.shape == "polygon":
+            check_region(region)
+
+    block = 1 << blocks_of(frames)[frame]
+    extent = np.array([(f.width_px, f.height_px) for f in frames], np.int64).reshape(-1, 2)[frame]
+    with np.errstate(over="ignore"):
+        longer = (high - low).max(axis=1, initial=0.0)
+    object_px = np.where(numbers[:, 4] != 0, numbers[:, 4], longer)
+    # region.py, `covered_rect`
+    edges = np.floor(low), np.maximum(np.ceil(high), np.floor(low) + 1)
+    first, last = (np.clip(edge, 0, extent).astype(np.int64) for edge in edges)
+    inside = np.logical_and.reduce(last > first, axis=1)
+    first, last = first // block * block, np.minimum(-(-last // block) * block, extent)
+    order = np.lexsort((object_px, frame))  # stable
+    order = order[inside[order]]
+
+    rows = np.zeros(len(order), REGION)
+    frame, block, first, last = (array[order] for array in (frame, block, first, last))
+    rows["at"], rows["size"], rows["block"] = first // block, -(-(last - first) // block), block
+    rows["end"] = np.searchsorted(frame, frame, side="right")
+    rows["shape"] = [_BITMAP if bitmaps[i] is not None else _SHAPES[regions[i].shape] for i in order.tolist()]
+    _round_shapes(
+        rows,
+        low[order],
+        high[order],
+        block,
+        np.array([regions[i].shape == "rounded" for i in order.tolist()], np.bool_),
+    )
+    points = _outlines(rows, [regions[i] for i in order.tolist()], first)
+    used = []
+    for row, i in zip(rows, order.tolist(), strict=True):
+        bitmap = bitmaps[i]
+        if bitmap is not None:
+            row["bitmap"], row["bitmap_size"] = address_of(bitmap.words), (bitmap.width_px, bitmap.height_px)
+            row["bitmap_at"] = (bitmap.x0_px, bitmap.y0_px) - row["at"] * row["block"]
+            used.append(bitmap)
+    words = -(-rows["size"][:, 0].astype(np.int64) // WORD)
+    height = rows["size"][:, 1].astype(np.int64)
+    drawn = rows["shape"] != _BOX
+    sizes = np.where(drawn, words * height, 0)
+    rows["mask"] = np.cumsum(sizes) - sizes
+    return RegionTable(
+        rows=rows,
+        points=points,
+        frame=frame,
+        object_px=np.minimum(object_px[order], (last - first).max(axis=1, initial=0) / strength),
+        rects_px=np.concatenate((first, last), axis=1),
+        mask_tiles=np.where(drawn, words * -(-height // TILE), 0),
+        mask_words=int(sizes.sum()),
+        bitmaps=tuple(used),
+    )
+
+
+def _bitmaps(
+    regions: Sequence[Region],
+    regions_per_frame: Sequence[Sequence[Region]],
+    bitmaps_per_frame: Sequence[Sequence[Bitmap | None]] | None,
+) -> list[Bitmap | None]:
+    """A bitmap or None for each region, checked."""
+    if bitmaps_per_frame is None:
+        return [None] * len(regions)
+    if [len(b) for b in bitmaps_per_frame] != [len(r) for r in regions_per_frame]:
+        raise ValueError("bitmaps: expected one, or None, for each region of each frame")
+    bitmaps = [bitmap for of_frame in bitmaps_per_frame for bitmap in of_frame]
+    for region, bitmap in zip(regions, bitmaps, strict=True):
+        if bitmap is None:
+            continue
+        if region.shape != "box":
+            raise ValueError("a bitmap stands for the shape of a region, so its region is a box")
+        check_region(region)
+        x, y = math.floor(region.x0_px), math.floor(region.y0_px)
+        x_end, y_end = max(math.ceil(region.x1_px), x + 1), max(math.ceil(region.y1_px), y + 1)
+        fits = x <= bitmap.x0_px and bitmap.x0_px + bitmap.width_px <= x_end
+        if not (fits and y <= bitmap.y0_px and bitmap.y0_px + bitmap.height_px <= y_end):
+            raise ValueError("a bitmap reaches beyond the box of its region, where it would not be redacted")
+        if max(map(abs, (bitmap.x0_px, bitmap.y0_px, bitmap.width_px, bitmap.height_px))) >= 1 << 28:
+            raise ValueError("a bitmap lies farther away than the kernel can count")
+    return bitmaps
+
+
+def _round_shapes(
+    rows: NDArray[np.void],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    block: NDArray[np.int64],
+    rounded: NDArray[np.bool_],
+) -> None:
+    """What `region_mask` does before it looks at a block."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        half = np.maximum((high - low) / 2, 0.5)
+        corner = 2 * half.min(axis=1, initial=np.inf) * ROUNDED_CORNER_SHARE
+        rim = np.where(rounded[:, None], corner[:, None], half)
+        rows["offset"] = block / 2 - (low + high) / 2
+        rows["inset"] = block / 2 + (half - rim)
+        rows["per_radius"] = 1 / rim
+
+
+def _outlines(rows: NDArray[np.void], regions: Sequence[Region], first: NDArray[np.int64]) -> NDArray[np.void]:
+    """What `polygon_mask` does before it looks at a row of blocks."""
+    outlines = []
+    count = 0
+    for row, region, origin in zip(rows, regions, first, strict=True):
+        if row["shape"] != _POLYGON:
+            continue
+        unit = row["block"].astype(np.float64)
+        start = (np.array(region.points_px, np.float64) - origin) / unit - 0.5
+        along = np.roll(start, -1, axis=0) * unit - start * unit
+        outline = np.zeros(len(start), POINT)
+        outline["x"], outline["y"] = start.T
+        outline["length"] = np.hypot(along[:, 0], along[:, 1])
+        row["radius"] = region.margin_px + math.hypot(*row["block"].tolist()) / 2 + SLACK_PX
+        row["first_point"], row["points"] = count, len(start)
+        count += len(start)
+        outlines.append(outline)
+    return np.concatenate(outlines) if outlines else np.zeros(0, POINT)
