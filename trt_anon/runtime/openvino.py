@@ -252,9 +252,10 @@ def _shared_core() -> openvino.Core:
     signal, a Ctrl-C, ends the process with a segmentation fault.
     """
     global _core
+    ov = require("openvino", "running a detector with OpenVINO")
     with _core_lock:
         if _core is None:
-            _core = require("openvino", "running a detector with OpenVINO").Core()
+            _core = ov.Core()
         return _core
 
 
