@@ -16,6 +16,8 @@ from trt_anon.runtime.base import Runner, Tensor
 _OF_DIFFERENCE = 1e-2
 _OF_LARGEST = 1e-5
 
+_NOTHING = 1e-4
+
 # Quantized networks round to whole levels, and add up in another order before: single values then differ by a level or
 # more (by as much as after a change of the input by its last bit). They are held to the mean of all errors instead.
 
@@ -90,19 +92,24 @@ def check_same_outputs(
         _compare(flat, expected[name], [expected[name]], what, quantized)
 
 
-def check_runtimes_agree(one: Mapping[str, Tensor], other: Mapping[str, Tensor], where: str = "model") -> None:
+def check_runtimes_agree(
+    one: Mapping[str, Tensor], other: Mapping[str, Tensor], where: str = "model", quantized: bool = False
+) -> None:
     """Raise ModelError where two runtimes give something else for the same picture, by more than rounding explains.
 
-    Single values may differ, and do in quantized networks; the mean difference must stay below 5% of how much the
-    output's own values differ among each other. Outputs whose length depends on the picture are not compared.
+    The mean difference must stay below 2% of how much the output's own values differ among each other, 0.1% of the
+    largest, or 1e-4, which no score or box shows. Quantized networks add up what each layer rounds: 30%, or 2%
+    (LPD-YuNet's INT8 file comes to 13% and 1.1%, and with the operator that OpenVINO computes wrongly to 25% of the
+    largest). Outputs whose length depends on the picture are not compared.
     """
+    of_spread, of_largest = (0.3, 2e-2) if quantized else (2e-2, 1e-3)
     for name, tensor in one.items():
         a, b = tensor.astype(np.float64), other[name].astype(np.float64)
         if a.shape != b.shape or not a.size:
             continue
         spread = float(np.abs(b - b.mean(axis=tuple(range(b.ndim - 1)))).mean())
         error = float(np.abs(a - b).mean())
-        if error > max(0.05 * spread, 1e-3 * float(np.abs(b).max())):
+        if error > max(of_spread * spread, of_largest * float(np.abs(b).max()), _NOTHING):
             raise ModelError(
                 f"{where}: OpenVINO and ONNX Runtime do not agree about output {name!r}: they differ by {error:.3g} on "
                 f"average; one of them computes this network wrongly"

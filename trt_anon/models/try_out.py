@@ -12,6 +12,7 @@ from trt_anon.build.check import check_runtimes_agree, probe_pictures
 from trt_anon.build.inspect import Seen
 from trt_anon.build.load import parse_model
 from trt_anon.build.patch import pin_input
+from trt_anon.build.quantized import is_quantized
 from trt_anon.config import RuntimeConfig
 from trt_anon.detect.base import Family
 from trt_anon.errors import ModelError
@@ -83,7 +84,8 @@ def _decoded(runner: Runner, family: Family, pictures: np.ndarray, recipe: Recip
 def _second_opinion(data: bytes, seen: Seen, name: str) -> None:
     height, width = seen.hw_px
     batch = seen.input.batch or 1
-    pinned = pin_input(parse_model(data, name), batch, height, width)
+    original = parse_model(data, name)
+    pinned = pin_input(original, batch, height, width)
     pictures = probe_pictures(batch, height, width).astype(np.float32)
     values = pictures if seen.input.dtype == np.uint8 else pictures / 255
     with tempfile.TemporaryDirectory(prefix="trt-anon-add-") as folder:
@@ -91,6 +93,7 @@ def _second_opinion(data: bytes, seen: Seen, name: str) -> None:
         path.write_bytes(pinned.SerializeToString())
         runner = open_runner(path, RuntimeConfig(device="cpu", runtime="onnxruntime"))
         try:
-            check_runtimes_agree(seen.outputs, runner.run({seen.input.name: seen.input.feed(values)}), name)
+            outputs = runner.run({seen.input.name: seen.input.feed(values)})
+            check_runtimes_agree(seen.outputs, outputs, name, is_quantized(original))
         finally:
             runner.close()
