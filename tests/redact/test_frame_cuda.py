@@ -230,6 +230,18 @@ def test_many_overlapping_regions(method):
     compare([noise("yuv420p", 61, 57)], [regions], method=method)
 
 
+@methods
+def test_more_patches_than_a_warp_finds_in_two_steps(method):
+    """None hides another, so each has to be found, in launches that have tiles of some only."""
+    regions = [
+        Region(
+            5 * (i % 37), 5 * (i // 37), 5 * (i % 37) + 4, 5 * (i // 37) + 4, ("box", "ellipse")[i % 3 == 0], 4 + i % 9
+        )
+        for i in range(1073)
+    ]
+    compare([noise("gray", 185, 145), noise("gray", 185, 145, seed=1)], [regions, regions], method=method, strength=0.9)
+
+
 def test_the_same_region_again_and_again_is_the_region():
     region = Region(2, 2, 60, 44, "ellipse", 30)
     once, often = noise("nv12", 64, 48), noise("nv12", 64, 48)
