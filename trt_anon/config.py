@@ -57,13 +57,13 @@ class DetectConfig(StageConfig):
     """What to look for, and with what.
 
     detectors: recipe names or ONNX recipe files; empty means the default detector of each class.
-    preset: how much time to spend; a recipe says what that means for it, and one without presets is used as it is.
+    preset: how much time to spend, and so which detector is the default of a class, and how it is used.
     threshold: minimum score; None takes each recipe's own.
     """
 
     classes: Annotated[tuple[ClassName, ...], Field(min_length=1)] = ("face",)
     detectors: tuple[str, ...] = ()
-    preset: PresetName = "balanced"
+    preset: PresetName = "fast"
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 

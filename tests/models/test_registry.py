@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
+from trt_anon.config import PresetName
 from trt_anon.errors import ConfigError, HashMismatch, MissingError, ModelError, ModelMissing, UsageError
 from trt_anon.models import fetch as fetch_module
 from trt_anon.models.registry import Registry
@@ -79,10 +80,17 @@ def test_the_librarys_own_recipes() -> None:
     registry = Registry()
     assert {"yunet", "centerface", "retinaface-plate"} <= set(registry.names())
     assert [recipe.name for recipe in registry.recipes()] == sorted(registry.names())
-    for wanted in ("face", "license_plate"):
-        assert len([r for r in registry.recipes() if wanted in r.default_for]) == 1
+    presets = get_args(PresetName)
+    defaults = {
+        wanted: [[r.name for r in registry.recipes() if r.is_default(wanted, preset)] for preset in presets]
+        for wanted in ("face", "license_plate")
+    }
+    assert defaults == {
+        "face": [["yunet"], ["centerface"], ["centerface"]],
+        "license_plate": [["retinaface-plate"]] * 3,
+    }
     yunet = registry.get("yunet")
-    assert (yunet.family, yunet.classes, yunet.threshold) == ("yunet", ("face",), 0.3)
+    assert (yunet.family, yunet.classes, yunet.threshold) == ("yunet", ("face",), 0.17)
     assert registry.sample("face").source.path.endswith(".mp4")
 
 

@@ -33,6 +33,12 @@ def _registry() -> Registry:
     return Registry()
 
 
+def _default(recipe: Recipe) -> str:
+    if not recipe.default_for:
+        return ""
+    return f" (default, {', '.join(recipe.presets)})" if recipe.presets else " (default)"
+
+
 @app.command("list")
 def list_models(json: Json = False) -> None:
     """List the detectors, and whether their files are here."""
@@ -46,7 +52,7 @@ def list_models(json: Json = False) -> None:
         table.add_column(column, no_wrap=column in ("name", "size", "state"))
     for recipe in recipes:
         state = registry.state(recipe)
-        default = " (default)" if recipe.default_for else ""
+        default = _default(recipe)
         table.add_row(
             escape(recipe.name),
             escape(recipe.family),

@@ -52,7 +52,7 @@ Preset = Annotated[
     typer.Option(
         "--preset",
         metavar="fast|balanced|thorough",
-        help="How much time to spend on finding more.  \\[default: balanced]",
+        help="How much time to spend on missing less.  \\[default: fast]",
         rich_help_panel=DETECTION,
     ),
 ]

@@ -97,7 +97,7 @@ class Recipe(Pinned):
     scales: the passes over each picture, merged by non-maximum suppression; for a model of fixed input size one pass.
     batch: `one` where the graph ties its values to one picture of one size: it is then used as it is, unpatched.
     grow: the region's size relative to a box of this detector so that it covers the object, learnt from labels.
-    presets: scales, threshold and growth by how much time is to be spent; `balanced` is the default.
+    default_for: the classes that this is the default detector of, under the presets it has, or under all if it has none.
     family_options: parameters of the family (anchors, strides, layout ...), checked by `detect.families.get_family`.
     """
 
@@ -113,8 +113,12 @@ class Recipe(Pinned):
     input: InputOverrides | None = None
     batch: Literal["free", "one"] = "free"
 
+    def is_default(self, class_name: ClassName, preset: PresetName) -> bool:
+        """Whether this is what finds a class under a preset, if the user names no detector."""
+        return class_name in self.default_for and (not self.presets or preset in self.presets)
+
     def under(self, preset: PresetName) -> Recipe:
-        """The recipe as it is used under a preset."""
+        """The recipe as it is used under a preset: as it is, if it has none of that name."""
         chosen = self.presets.get(preset)
         if chosen is None:
             return self

@@ -180,7 +180,7 @@ def choose_recipes(config: AnonymizeConfig, registry: Registry) -> list[Recipe]:
     else:
         recipes = []
         for name in wanted:
-            default = [recipe for recipe in registry.recipes() if name in recipe.default_for]
+            default = [r for r in registry.recipes() if r.is_default(name, config.detect.preset)]
             if not default:
                 raise UsageError(f"no default detector finds {name!r}; name one with --detector")
             recipes += [recipe for recipe in default if recipe not in recipes]
