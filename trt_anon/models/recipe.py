@@ -97,7 +97,7 @@ class Recipe(Pinned):
     scales: the passes over each picture, merged by non-maximum suppression; for a model of fixed input size one pass.
     batch: `one` where the graph ties its values to one picture of one size: it is then used as it is, unpatched.
     grow: the region's size relative to a box of this detector so that it covers the object, learnt from labels.
-    default_for: the classes that this is the default detector of, under the presets it has, or under all if it has none.
+    default_for: the classes that this is the default detector of, under the presets it has, under all if it has none.
     family_options: parameters of the family (anchors, strides, layout ...), checked by `detect.families.get_family`.
     """
 
