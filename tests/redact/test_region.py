@@ -200,6 +200,7 @@ class TestMask:
         Region(5, 0, 4, 1),
         Region(0, 5, 1, 4),
         Region(0, 0, 1, 1, object_px=-1),
+        Region(-1.7e308, 0, 1.7e308, 1),
     ],
 )
 def test_broken_regions_are_errors(region: Region) -> None:

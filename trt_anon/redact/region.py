@@ -133,6 +133,7 @@ def check_region(region: Region) -> None:
     none, or reaches beyond its box.
     """
     numbers = (region.x0_px, region.y0_px, region.x1_px, region.y1_px, region.object_px, region.margin_px)
+    numbers += (region.x1_px - region.x0_px, region.y1_px - region.y0_px)  # overflow where the corners do not
     if not all(map(math.isfinite, numbers)):
         raise ValueError("a region holds values that are not finite")
     if region.x1_px < region.x0_px or region.y1_px < region.y0_px or region.object_px < 0:
