@@ -132,8 +132,8 @@ def check_region(region: Region) -> None:
     """Raise ValueError where a region's numbers are not finite, its corners are in the wrong order, or its polygon is
     none, or reaches beyond its box.
     """
-    numbers = (region.x0_px, region.y0_px, region.x1_px, region.y1_px, region.object_px, region.margin_px)
-    numbers += (region.x1_px - region.x0_px, region.y1_px - region.y0_px)  # overflow where the corners do not
+    extent = (region.x1_px - region.x0_px, region.y1_px - region.y0_px)  # overflows where the corners do not
+    numbers = (region.x0_px, region.y0_px, region.x1_px, region.y1_px, *extent, region.object_px, region.margin_px)
     if not all(map(math.isfinite, numbers)):
         raise ValueError("a region holds values that are not finite")
     if region.x1_px < region.x0_px or region.y1_px < region.y0_px or region.object_px < 0:
