@@ -26,6 +26,7 @@ class Bound:
 
 # What is taken today, and no more: raising a number is a decision, to be made with a measurement on a GPU.
 BOUNDS = {
+    "detect/components.cu": {"components": Bound(64, 68, 512, 2)},
     "detect/decode.cu": {"decode": Bound(64, 5168, 256, 4)},
     "postprocess/merge.cu": {"concatenate": Bound(46, 32, 256, 5), "take": Bound(46, 0, 256, 5)},
     "postprocess/nms.cu": {"nms": Bound(64, 1408, 1024, 1)},

@@ -16,6 +16,7 @@ PACKAGE = Path(trt_anon.__file__).parent
 # kernel: (threads of a block, dynamic shared bytes, share of a multiprocessor's threads at least)
 FILLED = {
     "preprocess/letterbox.cu": {"letterbox": (256, 0, 0.5)},
+    "detect/components.cu": {"components": (512, 0, 0.5)},
     "detect/decode.cu": {"decode": (256, 0, 0.5)},
     # an image is one block, whatever its registers; 1024 candidates want 8 KiB
     "postprocess/nms.cu": {"nms": (512, 8 * 1024, 0.5)},

@@ -10,13 +10,17 @@ import bisect
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import singledispatch
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trt_anon.detect.base import Family
 from trt_anon.detect.outputs import Floats
 from trt_anon.errors import UsageError
+
+Size = tuple[int, int]
 
 MAX_HEADS = 8
 MAX_ANCHORS = 8
@@ -182,3 +186,13 @@ def parts(array: Floats, *sizes: int) -> Sequence[Floats]:
     """The channels (..., k) of an array, in parts of those sizes; what is left over is not among them."""
     ends = list(itertools.accumulate(sizes, initial=0))
     return [array[..., start:stop] for start, stop in itertools.pairwise(ends)]
+
+
+@singledispatch
+def scheme_of(family: Family, shapes: Shapes, input_hw_px: Size) -> Scheme:
+    """The table for outputs of these shapes and an input of (height, width) pixels; import it from `schemes`.
+
+    Raises ModelError where the family would refuse the shapes, UsageError for a family without a table: masks and their
+    outlines, and outputs whose rows belong to images as other outputs say, are decoded on the host.
+    """
+    raise UsageError(f"no kernel decodes family {family.name!r}: decode it on the host")
