@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from trt_anon.cuda.device import Accounting
 from trt_anon.cuda.host import HostOptions, guarded
+from trt_anon.detect import decode_cuda
 from trt_anon.detect.base import Candidates, Family
 from trt_anon.detect.blazeface import BlazeFace
 from trt_anon.detect.centerface import CenterFace
@@ -317,6 +318,23 @@ def test_any_batch_of_any_size(name, seed, batch, share, hw, threshold, strict):
     assert len(found) == len(wanted) == batch
     for have, want in zip(found, wanted, strict=True):
         assert_same(have, want, name in EXACT)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", ["yolov8", "yolov8-multi", "yolov8-split", "ssd-softmax", "yolov3-multi"])
+def test_blocks_that_take_several_rounds(name, seed, monkeypatch):
+    monkeypatch.setattr(decode_cuda, "WANTED_BLOCKS", 1)
+    family, hw = CASES[name][0], (160, 96)
+    host = HostOptions(seed=seed, poison=255)
+    many = {
+        "ssd-softmax": lambda m: {"scores": 1.5 * m.logit(700, 21), "boxes": m.unit(700, 4)},
+    }.get(name, CASES[name][1])
+    outputs = many(Maker(np.random.default_rng(seed), 2, 0.3, hw))
+    kernel = DecodeCuda(family, host=host)
+    wanted = family.decode(outputs, hw, 0.35)
+    for have, want in zip(kernel.decode(outputs, hw, 0.35), wanted, strict=True):
+        assert_same(have, want, name in EXACT)
+    assert any(len(want.scores) for want in wanted)
 
 
 def test_every_family_has_a_table_or_says_that_it_has_none():

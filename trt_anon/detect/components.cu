@@ -92,6 +92,8 @@ __device__ __forceinline__ int root_of(volatile int* parent, int cell) {
     return cell;
 }
 
+// After atomicMin the higher root points at the lower of `low` and what it pointed at before; if that was another cell than
+// itself, the two are joined in the next turn. The larger of a and b falls with every turn, so it ends.
 __device__ __forceinline__ void join(int* parent, int a, int b) {
     a = root_of(parent, a);
     b = root_of(parent, b);

@@ -34,6 +34,9 @@ MAX_IMAGES = 1024
 """Images per launch."""
 
 SOURCE = Path(__file__).with_name("decode.cu")
+WANTED_BLOCKS = 1024
+"""As many blocks of threads fill any GPU; where there are more, each takes several rounds."""
+
 _THREADS = 256
 _SLACK = 1e-6  # of the first test of objectness, as in yolo.confident
 _MARKS_OF = ("grid", "anchor", "box")
@@ -278,7 +281,7 @@ class _Plan:
         while self.slices < (8 if self.across_warps else 32) and self.slices * 8 <= scheme.score_columns:
             self.slices *= 2
         teams = _THREADS // self.slices
-        self.rounds = max(1, min(self.slices, self.images * scheme.places // (teams * 1024)))
+        self.rounds = max(1, min(self.slices, self.images * scheme.places // (teams * WANTED_BLOCKS)))
         self.chunks = max(1, -(-scheme.places // (teams * self.rounds)))
         self.chunk_slots = teams * self.rounds * (scheme.classes if scheme.multi_label else 1)
         self.table = _table(scheme)
