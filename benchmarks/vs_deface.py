@@ -23,7 +23,8 @@ from cover import measure_cover
 from harness import Run, Spread, interleaved, run_command, write_result
 
 HERE = Path(__file__).parent
-FRAMES = 300
+CLIPS = {"768x432": (300, None), "1920x1080": (100, (1920, 1080))}
+"""Frames and size of each clip; fewer of the large one, of which deface does about two in a second."""
 COVER_AT = 0.75
 
 
@@ -37,7 +38,7 @@ def deface_environment(folder: Path) -> Path:
     return binaries
 
 
-def compare_speed(clip: Path, deface: Path, rounds: int, scratch: Path) -> dict[str, Any]:
+def compare_speed(clip: Path, frames: int, deface: Path, rounds: int, scratch: Path) -> dict[str, Any]:
     """Whole commands in turn: deface, this library's default, and this library with deface's detector at its size."""
     ours = [sys.executable, "-m", "trt_anon", "anonymize", str(clip), "--quiet", "--overwrite"]
 
@@ -57,8 +58,8 @@ def compare_speed(clip: Path, deface: Path, rounds: int, scratch: Path) -> dict[
     figures: dict[str, Any] = {}
     for name, results in runs.items():
         figures[name] = {
-            "fps": Spread.of([FRAMES / run.wall_seconds for run in results]),
-            "cpu_ms_per_frame": Spread.of([1000 * run.cpu_seconds / FRAMES for run in results]),
+            "fps": Spread.of([frames / run.wall_seconds for run in results]),
+            "cpu_ms_per_frame": Spread.of([1000 * run.cpu_seconds / frames for run in results]),
             "peak_rss_mib": Spread.of([run.peak_rss_mib for run in results]),
         }
     for name in ("default", "centerface"):
@@ -102,15 +103,15 @@ def main() -> None:
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        for name, size in (("768x432", None), ("1920x1080", (1920, 1080))):
-            clip = make_clip(original, scratch / f"{name}.mp4", frames=FRAMES, size_px=size)
-            figures[name] = compare_speed(clip, deface, arguments.rounds, scratch)
+        for name, (frames, size) in CLIPS.items():
+            clip = make_clip(original, scratch / f"{name}.mp4", frames=frames, size_px=size)
+            figures[name] = compare_speed(clip, frames, deface, arguments.rounds, scratch)
         if not arguments.skip_cover:
             labels = arguments.data / "data/faces/facemask853/annotations.json"
             figures["cover"] = compare_cover(labels, deface, scratch)
 
     print(f"{'':>12} {'':>12} {'fps':>8} {'x deface':>9} {'CPU ms/frame':>13} {'RSS MiB':>8}")
-    for clip_name in ("768x432", "1920x1080"):
+    for clip_name in CLIPS:
         for name, f in figures[clip_name].items():
             ratio = f"{f['times_deface'].median:.2f}" if "times_deface" in f else ""
             print(
