@@ -47,7 +47,8 @@ def changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def test_a_picture_and_a_clip_are_anonymized(invoke: Invoke, samples: Path, tmp_path: Path, faces: ModuleType) -> None:
-    result = invoke("anonymize", samples / "face.png", samples / "face.mp4", "--output", tmp_path / "out")
+    words = ("anonymize", samples / "face.png", samples / "face.mp4", "--output", tmp_path / "out", "--threshold", 0.3)
+    result = invoke(*words)
     assert result.exit_code == 0, result.output
     assert re.search(r"2 of 2 files done, 9 frames, 9 face boxes, [\d.]+ s, [\d.]+ frames/s", result.stdout)
     assert left_behind(tmp_path) == ["out/face.mp4", "out/face.png"]
@@ -182,7 +183,7 @@ def test_the_summary_has_figures_and_no_boxes(invoke: Invoke, samples: Path, tmp
     summary = tmp_path / "report.json"
     result = invoke(
         "anonymize", samples / "face.png", samples / "face.mp4", tmp_path / "bad.mp4",
-        "-o", tmp_path / "out", "--json", summary,
+        "-o", tmp_path / "out", "--json", summary, "--threshold", 0.3,
     )  # fmt: skip
     assert result.exit_code == 1
     report = json.loads(summary.read_text())

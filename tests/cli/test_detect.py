@@ -25,7 +25,7 @@ def test_a_picture_and_a_clip_with_their_faces(
     invoke: Invoke, samples: Path, tmp_path: Path, faces: ModuleType
 ) -> None:
     target = tmp_path / "boxes.json"
-    result = invoke("detect", samples / "face.png", samples / "face.mp4", "-o", target)
+    result = invoke("detect", samples / "face.png", samples / "face.mp4", "-o", target, "--threshold", 0.3)
     assert (result.exit_code, result.stdout) == (0, f"9 boxes in 9 frames, written to {target}\n")
     found = read(target)
     assert set(found) == {"categories", "annotations", "images"}
