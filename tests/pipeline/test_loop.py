@@ -238,7 +238,7 @@ def test_in_rotated_video_the_upright_face_is_destroyed_where_it_is_stored(
     clips: ModuleType, faces: ModuleType, tmp_path: Path, degrees: int, method: str
 ) -> None:
     clip = faces.face_clip(clips, tmp_path / "a.mp4", degrees=degrees, frames=4, options={"crf": "10"})
-    with Anonymizer(method=method) as one:
+    with Anonymizer(method=method, threshold=0.3) as one:
         report = one.file(clip, tmp_path / "b.mp4")
     assert report.objects == {"face": 4}
     marked = np.zeros((256, 384), bool)  # upright: the face with room for growth
