@@ -67,7 +67,7 @@ def inspect_machine() -> Machine:
     """Look at this machine; imports no heavy package but PyAV, and never opens a GPU."""
     cpu, features = _cpu()
     return Machine(
-        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        system=f"{platform.system()} {platform.machine()}",
         python=sys.version.split()[0],
         cpu=cpu,
         cores=usable_cores(),
