@@ -49,6 +49,20 @@ def faces() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def networks() -> ModuleType:
+    """The module `tests/networks.py`, which makes small ONNX networks; skips without the package onnx."""
+    pytest.importorskip("onnx")
+    return _module("networks")
+
+
+@pytest.fixture(scope="session")
+def made() -> ModuleType:
+    """The module `tests/detectors.py`, which makes a small detector of every family; skips without the package onnx."""
+    pytest.importorskip("onnx")
+    return _module("detectors")
+
+
+@pytest.fixture(scope="session")
 def anonymizer() -> Iterator[Anonymizer]:
     """An Anonymizer at a threshold at which the one face of the test pictures gives one box."""
     from trt_anon.api import Anonymizer

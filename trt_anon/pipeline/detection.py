@@ -45,11 +45,6 @@ class Detector:
         self._local = threading.local()
         self._plans: dict[tuple[int, int, Orientation, Fraction], tuple[LetterboxPlan, ...]] = {}
 
-    @property
-    def concurrency(self) -> int:
-        """How many inferences the runtime works on at once."""
-        return self._runner.concurrency
-
     def prepare(self, info: MediaInfo) -> None:
         """Get the runtime ready for the many frames of a video."""
         for plan in self._plans_for(info.width_px, info.height_px, info.orientation, info.sample_aspect_ratio):
