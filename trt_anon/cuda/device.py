@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from trt_anon._optional import require
+
 Side = Literal["numpy", "cupy"]
 
 
@@ -35,6 +37,19 @@ def _side(array: Any) -> Side:
 def address_of(array: Any) -> int:
     """The address of an array's first element, for tables of pointers that a kernel reads."""
     return int(array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr)
+
+
+def upload(target: Any, source: Any, stream: Any = None) -> None:
+    """Copy a NumPy array into a CuPy array of as many bytes, in the order of the stream, without waiting if pinned.
+
+    CuPy's own `ndarray.set` refuses while a graph is captured; the copy itself may well be part of one.
+    """
+    cupy = require("cupy", "copying to a GPU")
+    if target.nbytes != source.nbytes or not source.flags.c_contiguous or not target.flags.c_contiguous:
+        raise ValueError(f"a copy needs contiguous arrays of one size, not {source.nbytes} and {target.nbytes} bytes")
+    chosen = stream if stream is not None else cupy.cuda.get_current_stream()
+    runtime = cupy.cuda.runtime
+    runtime.memcpyAsync(target.data.ptr, source.ctypes.data, source.nbytes, runtime.memcpyHostToDevice, chosen.ptr)
 
 
 @dataclass(slots=True)

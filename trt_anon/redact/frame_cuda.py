@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from trt_anon.config import RedactConfig
-from trt_anon.cuda.device import Accounting, address_of, side_of
+from trt_anon.cuda.device import Accounting, address_of, side_of, upload
 from trt_anon.cuda.host import HostOptions
 from trt_anon.cuda.kernel import Kernel
 from trt_anon.redact.bitmap import WORD, Bitmap
@@ -160,7 +160,7 @@ class RedactCuda:
             if staging is not None:
                 source = staging[: ends[0]].view(np.uint64)
                 source[...] = plan.table
-            table.set(source, stream)
+            upload(table, source, stream)
         scratch = [
             workspace[begin:end].view(dtype)
             for begin, end, dtype in zip(ends[:3], ends[1:], (np.uint32, np.float32, np.uint32), strict=True)

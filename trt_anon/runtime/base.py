@@ -69,3 +69,49 @@ class Runner(Protocol):
     def close(self) -> None:
         """Free the model; later calls raise."""
         ...
+
+
+class DeviceRunner(Protocol):
+    """A loaded model whose tensors never leave the device: CuPy arrays on a GPU, NumPy's where a CPU stands in.
+
+    Nothing is copied, allocated or waited for between `prepare` and the last `enqueue`, so that the work may be
+    captured in a CUDA graph. An instance serves one thread and one stream at a time; `another` gives one beside it.
+    """
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What the model takes."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What the model gives."""
+        ...
+
+    @property
+    def capturable(self) -> bool:
+        """Whether `enqueue` may be captured in a CUDA graph."""
+        ...
+
+    def prepare(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        """Get ready for inputs of these shapes, by name, and give the shapes of the outputs; may allocate and wait.
+
+        Raises ModelError for shapes that the model does not take.
+        """
+        ...
+
+    def enqueue(self, feeds: Mapping[str, Any], outputs: Mapping[str, Any], stream: Any = None) -> None:
+        """Put an inference on the stream (a CuPy stream, or None for CuPy's current one) and return without waiting.
+
+        feeds, outputs: C-contiguous arrays by name, all of the device, of shapes that were prepared; the caller keeps
+        them alive until the stream has passed. Raises ModelError where the runtime refuses.
+        """
+        ...
+
+    def another(self) -> DeviceRunner:
+        """A runner of the same model, sharing its weights where the runtime can, for another thread and stream."""
+        ...
+
+    def close(self) -> None:
+        """Free the model; later calls raise."""
+        ...
