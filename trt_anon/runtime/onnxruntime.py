@@ -47,15 +47,15 @@ class OnnxRuntimeRunner:
         options.inter_op_num_threads = 1
         options.enable_mem_pattern = False  # sizes change
         options.log_severity_level = 4  # errors are raised, not printed
-        self._failures = _failures()
+        self._failures = failures()
         try:
             self._session: onnxruntime.InferenceSession | None = ort.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
         except self._failures as error:
             raise ModelError(f"{path}: ONNX Runtime cannot load it: {error}") from error
-        self._inputs = tuple(self._spec(value) for value in self._session.get_inputs())
-        self._outputs = tuple(self._spec(value) for value in self._session.get_outputs())
+        self._inputs = tuple(spec_of(value, self._name) for value in self._session.get_inputs())
+        self._outputs = tuple(spec_of(value, self._name) for value in self._session.get_outputs())
         self._slots = threading.BoundedSemaphore(self._threads + 1)
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="trt-anon-onnxruntime")
 
@@ -109,12 +109,6 @@ class OnnxRuntimeRunner:
         finally:
             self._slots.release()
 
-    def _spec(self, value: Any) -> TensorSpec:
-        dtype = _DTYPES.get(value.type)
-        if dtype is None:
-            raise ModelError(f"{self._name}: {value.name!r} has the element type {value.type}, which is not supported")
-        return TensorSpec(value.name, np.dtype(dtype), tuple(d if isinstance(d, int) else None for d in value.shape))
-
 
 class _OnnxRuntimePending:
     def __init__(self, future: Future[dict[str, Tensor]]) -> None:
@@ -125,7 +119,15 @@ class _OnnxRuntimePending:
         return self._future.result()
 
 
-def _failures() -> tuple[type[Exception], ...]:
+def spec_of(value: Any, model: str) -> TensorSpec:
+    """The specification of a session's input or output. Raises ModelError for an element type that is not supported."""
+    dtype = _DTYPES.get(value.type)
+    if dtype is None:
+        raise ModelError(f"{model}: {value.name!r} has the element type {value.type}, which is not supported")
+    return TensorSpec(value.name, np.dtype(dtype), tuple(d if isinstance(d, int) else None for d in value.shape))
+
+
+def failures() -> tuple[type[Exception], ...]:
     """What ONNX Runtime raises: classes without a common base of their own."""
     state = require("onnxruntime.capi.onnxruntime_pybind11_state", "running a detector with ONNX Runtime")
     own = [v for v in vars(state).values() if isinstance(v, type) and issubclass(v, Exception)]
