@@ -51,7 +51,9 @@ def parser_error(parser: trt.OnnxParser, title: str, model: str) -> EngineError:
     nodes: list[tuple[str, str, str]] = []
     for index in range(parser.num_errors):
         error: trt.ParserError = parser.get_error(index)
-        nodes.append((str(error.node_operator()), str(error.node_name()), plain(str(error.desc()))))
+        reason = plain(str(error.desc()))
+        reason = "it does not know this operator" if reason == "false" else reason
+        nodes.append((str(error.node_operator()), str(error.node_name()), reason))
     if not nodes:
         return EngineError(f"{model}: {title} refuses the network and does not say why")
     operator, node, reason = nodes[0]

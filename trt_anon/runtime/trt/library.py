@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -41,6 +42,7 @@ class Library:
             oldest = ".".join(map(str, _OLDEST[backend]))
             raise UsageError(f"{self.title} is too old: {_TITLES[backend]} {oldest} or later is needed")
         self._heard: list[tuple[int, str]] | None = None
+        self._complaints: deque[tuple[int, str]] = deque(maxlen=8)
         self._listening = threading.Lock()
         self.logger = self._make_logger()
 
@@ -62,6 +64,11 @@ class Library:
                 yield heard
             finally:
                 self._heard = None
+
+    @property
+    def complaints(self) -> list[tuple[int, str]]:
+        """The last errors that it logged while nobody listened, whoever caused them."""
+        return list(self._complaints)
 
     def dtype(self, data_type: trt.DataType) -> np.dtype[Any]:
         """NumPy's type of a tensor. Raises EngineError for one that NumPy does not have."""
@@ -97,6 +104,8 @@ class Library:
         if heard is not None:
             heard.append((severity, message))
         elif severity <= _WARNING:
+            if severity < _WARNING:
+                self._complaints.append((severity, message))
             _log.log(_LEVELS[severity], "%s: %s", self.title, message)
 
 
