@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -26,14 +27,25 @@ def trt_surface() -> ModuleType:
     return _module("trt_surface")
 
 
-@pytest.fixture(params=["tensorrt", "tensorrt-rtx"])
-def fake_tensorrt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The module `fake_tensorrt.py` in the place of a TensorRT; `backend` says of which."""
-    pytest.importorskip("onnxruntime")
+@pytest.fixture
+def fake_tensorrt_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Puts the module `fake_tensorrt.py` into the place of `tensorrt` or `tensorrt-rtx`, and gives it."""
     from trt_anon.runtime.trt import library
 
-    fake = _module("fake_tensorrt")
-    fake.backend = request.param
-    monkeypatch.setitem(sys.modules, library.MODULES[request.param], fake)
     monkeypatch.setattr(library, "_libraries", {})
+
+    def put(backend: str) -> ModuleType:
+        pytest.importorskip("onnxruntime")
+        fake = _module("fake_tensorrt")
+        monkeypatch.setitem(sys.modules, library.MODULES[backend], fake)
+        return fake
+
+    return put
+
+
+@pytest.fixture(params=["tensorrt", "tensorrt-rtx"])
+def fake_tensorrt(request: pytest.FixtureRequest, fake_tensorrt_of: Callable[[str], ModuleType]) -> ModuleType:
+    """The module `fake_tensorrt.py` in the place of a TensorRT; `backend` says of which."""
+    fake = fake_tensorrt_of(request.param)
+    fake.backend = request.param
     return fake

@@ -18,8 +18,8 @@ from trt_anon.config import Scale, validated
 from trt_anon.detect.base import Family
 from trt_anon.detect.families import get_family
 from trt_anon.errors import ModelError, UsageError
+from trt_anon.files import write_atomically
 from trt_anon.models.class_names import choose_classes, redacted
-from trt_anon.models.fetch import write_atomically
 from trt_anon.models.recipe import InputOverrides, Recipe
 from trt_anon.models.registry import Registry
 from trt_anon.models.try_out import try_out

