@@ -6,12 +6,14 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 from trt_anon._optional import available, require
-from trt_anon.errors import DeviceMissing
+from trt_anon.errors import DeviceMissing, ModelError
+from trt_anon.runtime import openvino as runtime_openvino
 from trt_anon.runtime.openvino import OpenVinoRunner
 
 if not available("openvino"):
@@ -112,6 +114,72 @@ def test_bf16_is_refused_where_the_cpu_has_none(doubling: Path) -> None:
     else:
         with pytest.raises(DeviceMissing, match="no bf16"):
             OpenVinoRunner(doubling, precision="bf16")
+
+
+def asymmetric(networks: ModuleType, tmp_path: Path) -> Path:
+    """A quantized convolution of an input with a zero point: no bf16 implementation in OpenVINO 2026.4."""
+    import onnx
+
+    scalars = {"scale": np.float32(0.02), "out_scale": np.float32(0.05)}
+    nodes = [
+        onnx.helper.make_node("QuantizeLinear", ["input", "scale", "zero"], ["q"]),
+        onnx.helper.make_node(
+            "QLinearConv", ["q", "scale", "zero", "w", "scale", "none", "out_scale", "none"], ["c"], pads=[1, 1, 1, 1]
+        ),
+        onnx.helper.make_node("DequantizeLinear", ["c", "out_scale", "none"], ["out"]),
+    ]
+    weights = np.random.default_rng(0).integers(-100, 100, (16, 3, 3, 3))
+    constants = [networks.constant(name, value, np.float32) for name, value in scalars.items()]
+    constants += [networks.constant(n, v, np.int8) for n, v in (("zero", -128), ("none", 0), ("w", weights))]
+    path: Path = networks.save(networks.network(nodes, constants, {"out": (1, 16, 32, 32)}), tmp_path / "a.onnx")
+    return path
+
+
+def test_a_model_that_has_no_bf16_implementation_runs_anyway(networks: ModuleType, tmp_path: Path) -> None:
+    path = asymmetric(networks, tmp_path)
+    feeds = {"input": np.random.default_rng(0).random((1, 3, 32, 32), np.float32) * 5}
+    wanted = OpenVinoRunner(path, precision="f32").run(feeds)["out"]
+    found = OpenVinoRunner(path, precision="auto").run(feeds)["out"]
+    np.testing.assert_allclose(found, wanted, atol=0.06)  # a level, and what bf16 leaves of it
+
+
+class Picky:
+    """A Core that compiles for float32 only, or for nothing."""
+
+    def __init__(self, core: Any, *, refuses_f32: bool = False) -> None:
+        self._core, self._refuses_f32, self.refused = core, refuses_f32, 0
+
+    def compile_model(self, model: Any, device: str, properties: dict[str, Any]) -> Any:
+        if self._refuses_f32 or properties.get("INFERENCE_PRECISION_HINT") != "f32":
+            self.refused += 1
+            raise RuntimeError(f"no suitable implementations, {self.refused}")
+        return self._core.compile_model(model, device, properties)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
+
+
+def test_auto_falls_back_to_f32_and_says_so_once(
+    doubling: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    picky = Picky(runtime_openvino._shared_core())
+    monkeypatch.setattr(runtime_openvino, "_shared_core", lambda: picky)
+    runner = OpenVinoRunner(doubling, precision="auto")
+    prepare(runner, 8)
+    run(runner, 8)
+    assert picky.refused == 1
+    assert [record.message.split(": ")[-1] for record in caplog.records] == ["running in f32"]
+
+
+def test_what_cannot_be_compiled_at_all_is_refused_with_the_first_reason(
+    doubling: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picky = Picky(runtime_openvino._shared_core(), refuses_f32=True)
+    monkeypatch.setattr(runtime_openvino, "_shared_core", lambda: picky)
+    with pytest.raises(ModelError, match="cannot load it: no suitable implementations, 1"):
+        OpenVinoRunner(doubling, precision="auto")
+    with pytest.raises(ModelError, match="implementations, 3"):
+        OpenVinoRunner(doubling, precision="f32")
 
 
 def test_nothing_is_sent_anywhere(doubling: Path, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def make_dynamic(model: onnx.ModelProto, *, size: bool = True, where: str = "mod
     lib = require("onnx", "patching a model")
     patched: onnx.ModelProto = lib.ModelProto()
     patched.CopyFrom(model)
-    _drop_initializer_inputs(patched)
+    drop_initializer_inputs(patched)
     source = picture_input(patched, where)
     if "n" not in source.layout:
         raise ModelError(f"{where}: takes one picture, its input {source.name!r} has no batch axis")
@@ -62,7 +62,7 @@ def make_dynamic(model: onnx.ModelProto, *, size: bool = True, where: str = "mod
             _free_reshape(patched.graph, node, constants[node.input[1]], shapes.get(node.input[0]), batch, size, where)
         elif node.op_type == "Resize" and len(node.input) > 3 and node.input[3] in constants:
             _free_resize(patched.graph, node, constants[node.input[3]], shapes.get(node.input[0]), where)
-    _drop_unused_initializers(patched.graph)
+    drop_unused_initializers(patched.graph)
     return _reshaped(patched, where)
 
 
@@ -74,7 +74,7 @@ def one_picture(model: onnx.ModelProto, *, where: str = "model") -> onnx.ModelPr
     lib = require("onnx", "patching a model")
     single: onnx.ModelProto = lib.ModelProto()
     single.CopyFrom(model)
-    _drop_initializer_inputs(single)
+    drop_initializer_inputs(single)
     source = picture_input(single, where)
     if source.batch not in (None, 1):
         raise ModelError(f"{where}: takes {source.batch} pictures at a time; export it for one, or for any number")
@@ -88,7 +88,7 @@ def pin_input(model: onnx.ModelProto, batch: int, height_px: int, width_px: int)
     lib = require("onnx", "patching a model")
     pinned: onnx.ModelProto = lib.ModelProto()
     pinned.CopyFrom(model)
-    _drop_initializer_inputs(pinned)
+    drop_initializer_inputs(pinned)
     source = picture_input(pinned, "model")
     dims = pinned.graph.input[0].type.tensor_type.shape.dim
     for name, side in (("n", batch), ("h", height_px), ("w", width_px)):
@@ -112,7 +112,7 @@ def fold_input(
     lib = require("onnx", "patching a model")
     folded: onnx.ModelProto = lib.ModelProto()
     folded.CopyFrom(model)
-    _drop_initializer_inputs(folded)
+    drop_initializer_inputs(folded)
     graph = folded.graph
     source = picture_input(folded, where)
     taken = {name for node in graph.node for name in (*node.input, *node.output)} | {t.name for t in graph.initializer}
@@ -182,7 +182,7 @@ def _front(
     return steps or [("Identity", {}, None)]
 
 
-def _drop_initializer_inputs(model: onnx.ModelProto) -> None:
+def drop_initializer_inputs(model: onnx.ModelProto) -> None:
     """Initializers that are inputs too (IR 3) become constants, which runtimes can fold."""
     names = {t.name for t in model.graph.initializer}
     kept = [i for i in model.graph.input if i.name not in names]
@@ -304,7 +304,8 @@ def _fresh(graph: onnx.GraphProto, wish: str) -> str:
     return name
 
 
-def _drop_unused_initializers(graph: onnx.GraphProto) -> None:
+def drop_unused_initializers(graph: onnx.GraphProto) -> None:
+    """Constants that nothing reads go."""
     used = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
     if any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute):
         return  # subgraphs see the names of the outer graph

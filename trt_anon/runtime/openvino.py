@@ -7,10 +7,15 @@ layer and takes 1.7 times as long. One request more than there are streams keeps
 A model with free sizes is compiled once for all of them, and again for a size that was prepared, as that of a video:
 with a fixed size YuNet takes 15 to 20% less time; compiling takes 0.15 s. The two differ by rounding, so a size is
 never switched because it came often: equal pictures would get unequal results.
+
+OpenVINO 2026.4 has no bf16 implementation of a quantized convolution whose input has a zero point other than 0, and
+does not compile a model with one on CPUs with bf16 arithmetic unless it is told to compute in float32. With precision
+`auto` such a model is compiled for float32 (its quantized layers run in int8 all the same), and a warning says so.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -29,13 +34,16 @@ if TYPE_CHECKING:
 
 _Shapes = tuple[tuple[int, ...], ...]
 
+_log = logging.getLogger("trt_anon")
+
 
 class OpenVinoRunner:
     """A model on OpenVINO's CPU device; see `runtime.base.Runner`.
 
     threads: of all its inferences together, None is one per core.
     precision: `f32` computes as the model says; `bf16` and, where the CPU has instructions for it, `auto` take about
-    half the time and change scores in the second decimal.
+    half the time and change scores in the second decimal. `auto` falls back to float32 where OpenVINO cannot compile
+    the model otherwise, `bf16` raises.
     static_models: how many prepared sizes are kept; the one unused for longest is dropped for a new one.
     """
 
@@ -58,12 +66,13 @@ class OpenVinoRunner:
             self._properties["INFERENCE_NUM_THREADS"] = threads
         try:
             self._model = self._core.read_model(str(path))
-            self._general = _Compiled(self._core.compile_model(self._model, "CPU", self._properties))
+            self._general = self._compile(self._model)
             self._inputs = tuple(_spec(port, _input_name(port)) for port in self._model.inputs)
             self._outputs = tuple(_spec(port, _output_name(port)) for port in self._model.outputs)
             self._streams = int(self._general.model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         except RuntimeError as error:
-            raise ModelError(f"{path}: OpenVINO cannot load it: {error}") from error
+            hint = "; use precision auto or f32" if precision == "bf16" else ""
+            raise ModelError(f"{path}: OpenVINO cannot load it{hint}: {error}") from error
         self._limit = self._streams + 1
         self._free_sizes = any(None in spec.shape for spec in self._inputs)
         self._static_models = static_models
@@ -106,7 +115,7 @@ class OpenVinoRunner:
                 model = self._model.clone()
             try:
                 model.reshape({spec.name: list(s) for spec, s in zip(self._inputs, key, strict=True)})
-                static = _Compiled(self._core.compile_model(model, "CPU", self._properties))
+                static = self._compile(model)
             except RuntimeError as error:
                 raise ModelError(f"{self._name}: OpenVINO cannot compile it for {key}: {error}") from error
             with self._lock:
@@ -150,6 +159,21 @@ class OpenVinoRunner:
         with self._lock:
             self._static.clear()
             del self._general, self._model
+
+    def _compile(self, model: openvino.Model) -> _Compiled:
+        try:
+            return _Compiled(self._core.compile_model(model, "CPU", self._properties))
+        except RuntimeError as error:
+            if "INFERENCE_PRECISION_HINT" in self._properties:
+                raise
+            exact = self._properties | {"INFERENCE_PRECISION_HINT": "f32"}
+            try:
+                compiled = _Compiled(self._core.compile_model(model, "CPU", exact))
+            except RuntimeError:
+                raise error from None  # the precision was not to blame
+            self._properties = exact  # for its other sizes, too
+            _log.warning("%s: OpenVINO cannot compile it in this CPU's fastest precision: running in f32", self._name)
+            return compiled
 
     def _check_open(self) -> None:
         if self._closed:
