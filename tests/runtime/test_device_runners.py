@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from trt_anon.errors import ModelError
 from trt_anon.runtime.base import DeviceRunner
-from trt_anon.runtime.device_memory import HostMemory
+from trt_anon.runtime.runner_memory import HostRunnerMemory
 
 pytest.importorskip("onnxruntime")
 
@@ -33,7 +33,7 @@ def opened(request: pytest.FixtureRequest, fake_tensorrt_of: Callable[[str], Mod
         if request.param == "onnxruntime":
             return HostDeviceRunner(path, threads=1)
         plan = fake_tensorrt_of(request.param).plan(path.read_bytes(), [PROFILE])
-        return TensorRtRunner(Engine(open_library(request.param), plan, path.name), HostMemory())
+        return TensorRtRunner(Engine(open_library(request.param), plan, path.name), HostRunnerMemory())
 
     return open_runner
 

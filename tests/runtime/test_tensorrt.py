@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from trt_anon.errors import EngineError, ModelError, UsageError
-from trt_anon.runtime.device_memory import ALIGNMENT_BYTES, HostMemory
+from trt_anon.runtime.runner_memory import ALIGNMENT_BYTES, HostRunnerMemory
 from trt_anon.runtime.tensorrt import TensorRtRunner
 from trt_anon.runtime.trt import library as library_module
 from trt_anon.runtime.trt.executing import Engine
@@ -24,7 +24,7 @@ LARGE = {"input": [(1, 3, 8, 8), (4, 3, 8, 8), (8, 3, 8, 8)]}
 @pytest.fixture
 def runner(fake_tensorrt: ModuleType, networks: ModuleType) -> TensorRtRunner:
     plan = fake_tensorrt.plan(networks.scaled(2.0).SerializeToString(), [SMALL, LARGE])
-    return TensorRtRunner(Engine(open_library(fake_tensorrt.backend), plan, "doubling"), HostMemory())
+    return TensorRtRunner(Engine(open_library(fake_tensorrt.backend), plan, "doubling"), HostRunnerMemory())
 
 
 def arrays(shape: tuple[int, ...], value: float = 1.0) -> tuple[dict[str, Any], dict[str, Any]]:

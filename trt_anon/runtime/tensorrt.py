@@ -4,30 +4,53 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from trt_anon.errors import ModelError
 from trt_anon.runtime.base import TensorSpec
-from trt_anon.runtime.device_memory import DeviceMemory
 from trt_anon.runtime.device_tensors import PreparedShapes
+from trt_anon.runtime.runner_memory import RunnerMemory
 from trt_anon.runtime.trt.executing import Context, Engine
 
 _Key = tuple[tuple[int, ...], ...]
 
 
-class TensorRtRunner:
-    """An engine of TensorRT 10, 11 or TensorRT-RTX; see `runtime.base.DeviceRunner`.
+class EngineSource(Protocol):
+    """Where the engines of a model come from: one that is there, or as many as there are kinds of shapes."""
 
-    engine: from `runtime.engines.open_engine`. Every prepared set of shapes has an execution context of its own, and
-    all of them share one piece of scratch memory, as one stream runs one at a time. `enqueue` sets addresses and
+    @property
+    def model(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What the model takes."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What the model gives."""
+        ...
+
+    def engine_for(self, shapes: Mapping[str, tuple[int, ...]]) -> Engine:
+        """An engine that takes inputs of these shapes, by name. Raises EngineError."""
+        ...
+
+
+class TensorRtRunner:
+    """A model on TensorRT 10, 11 or TensorRT-RTX; see `runtime.base.DeviceRunner`.
+
+    source: an `Engine`, or `engines.BuiltOnDemand`. Every prepared set of shapes has an execution context of its own,
+    and all of them share one piece of scratch memory, as one stream runs one at a time. `enqueue` sets addresses and
     launches, nothing else.
     """
 
-    def __init__(self, engine: Engine, memory: DeviceMemory) -> None:
-        self._engine: Engine | None = engine
+    def __init__(self, source: EngineSource, memory: RunnerMemory) -> None:
+        self._source: EngineSource | None = source
         self._memory = memory
-        self._shapes = PreparedShapes(engine.model, engine.inputs, engine.outputs, memory.kind)
-        self._inputs, self._outputs, self._name = engine.inputs, engine.outputs, engine.model
+        self._shapes = PreparedShapes(source.model, source.inputs, source.outputs, memory.kind)
+        self._inputs, self._outputs, self._name = source.inputs, source.outputs, source.model
         self._contexts: dict[_Key, Context] = {}
         self._scratch: list[Any] = []
         self._scratch_bytes, self._scratch_address = 0, 0
@@ -56,9 +79,10 @@ class TensorRtRunner:
     def prepare(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
         """Set up and run one inference of zeros, so that later ones compile and allocate nothing; the outputs' shapes.
 
-        Raises ModelError for shapes that the engine was not built for. Graphs that were captured before stay valid.
+        May build an engine before, which takes up to minutes; see `EngineSource`. Raises ModelError for shapes for which
+        there is no engine and none can be built. Graphs that were captured before stay valid.
         """
-        engine = self._opened()
+        source = self._opened()
         key = self._shapes.key(shapes)
         known = self._shapes.outputs_of(key)
         if known is not None:
@@ -66,9 +90,8 @@ class TensorRtRunner:
         memory = self._memory
         with memory.using():
             stream = memory.new_stream()
-            context = Context(
-                engine, dict(zip((s.name for s in self._inputs), key, strict=True)), memory.handle(stream)
-            )
+            wanted = dict(zip((spec.name for spec in self._inputs), key, strict=True))
+            context = Context(source.engine_for(wanted), wanted, memory.handle(stream))
             self._give_scratch(context)
             buffers = []
             for spec, shape in self._tensors(key, context.output_shapes):
@@ -89,19 +112,19 @@ class TensorRtRunner:
         context.enqueue(places, self._memory.handle(stream))
 
     def another(self) -> TensorRtRunner:
-        """A runner of the same engine and its weights, with contexts and scratch memory of its own; prepare it, too."""
+        """A runner of the same engines and their weights; contexts and scratch memory are its own, so prepare it too."""
         return TensorRtRunner(self._opened(), self._memory)
 
     def close(self) -> None:
-        """Free contexts and scratch memory, and the engine when no other runner has it; later calls raise."""
+        """Free contexts and scratch memory, and engines that no other runner has; later calls raise."""
         self._contexts.clear()
         self._scratch.clear()
-        self._engine = None
+        self._source = None
 
-    def _opened(self) -> Engine:
-        if self._engine is None:
+    def _opened(self) -> EngineSource:
+        if self._source is None:
             raise ModelError(f"{self._name}: was closed")
-        return self._engine
+        return self._source
 
     def _tensors(
         self, key: _Key, output_shapes: Mapping[str, tuple[int, ...]]

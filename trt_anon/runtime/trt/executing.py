@@ -50,14 +50,20 @@ class Engine:
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.profiles = tuple(self._profile(index) for index in range(engine.num_optimization_profiles))
 
+    def engine_for(self, shapes: Mapping[str, Shape]) -> Engine:
+        """This engine. Raises EngineError where it does not take inputs of these shapes."""
+        self.profile_for(shapes)
+        return self
+
+    def takes(self, shapes: Mapping[str, Shape]) -> bool:
+        """Whether it was built for inputs of these shapes."""
+        return self._profile_index(shapes) is not None
+
     def profile_for(self, shapes: Mapping[str, Shape]) -> int:
         """The first profile that takes inputs of these shapes. Raises EngineError where none does."""
-        for index, profile in enumerate(self.profiles):
-            if all(
-                all(low <= side <= high for low, side, high in zip(smallest, shapes[name], largest, strict=True))
-                for name, (smallest, _, largest) in profile.items()
-            ):
-                return index
+        found = self._profile_index(shapes)
+        if found is not None:
+            return found
         wanted = ", ".join(f"{name!r} {tuple(shape)}" for name, shape in shapes.items())
         ranges = "; ".join(
             ", ".join(f"{name!r} {low} to {high}" for name, (low, _, high) in profile.items())
@@ -66,6 +72,15 @@ class Engine:
         raise EngineError(
             f"{self.model}: the engine was not built for {wanted}, but for {ranges}; build one with this batch and size"
         )
+
+    def _profile_index(self, shapes: Mapping[str, Shape]) -> int | None:
+        for index, profile in enumerate(self.profiles):
+            if all(
+                all(low <= side <= high for low, side, high in zip(smallest, shapes[name], largest, strict=True))
+                for name, (smallest, _, largest) in profile.items()
+            ):
+                return index
+        return None
 
     def _profile(self, index: int) -> dict[str, tuple[Shape, Shape, Shape]]:
         found = {}

@@ -13,7 +13,7 @@ from trt_anon.runtime.device_tensors import Memory
 ALIGNMENT_BYTES = 256
 
 
-class DeviceMemory(Protocol):
+class RunnerMemory(Protocol):
     """Where a runner's own buffers lie, and what order its work has."""
 
     @property
@@ -42,7 +42,7 @@ class DeviceMemory(Protocol):
         ...
 
 
-class CudaMemory:
+class CudaRunnerMemory:
     """A GPU: memory from CuPy's pool, which its owner may bound, and CuPy's streams. device: its number, None is the
     current one.
     """
@@ -79,7 +79,7 @@ class CudaMemory:
         stream.synchronize()  # synchronises: asked for
 
 
-class HostMemory:
+class HostRunnerMemory:
     """NumPy's memory in the place of a GPU's; what is put on a stream has run when the call returns."""
 
     kind: Memory = "host"
