@@ -77,7 +77,7 @@ Runtime = Annotated[
     str | None,
     typer.Option(
         "--runtime",
-        metavar="auto|openvino|onnxruntime|null",
+        metavar="auto|openvino|onnxruntime|tensorrt|tensorrt-rtx|null",
         help="What runs the detectors.  \\[default: auto]",
         rich_help_panel=MACHINE,
     ),
@@ -86,8 +86,8 @@ Precision = Annotated[
     str | None,
     typer.Option(
         "--precision",
-        metavar="auto|f32|bf16",
-        help="Arithmetic of the detectors; auto: bf16 where the CPU has it.  \\[default: auto]",
+        metavar="auto|f32|bf16|fp16|int8|fp8",
+        help="Arithmetic of the detectors; auto: bf16 where the CPU has it, fp16 on a GPU.  \\[default: auto]",
         rich_help_panel=MACHINE,
     ),
 ]

@@ -1,4 +1,4 @@
-"""ONNX Runtime on tensors that stay where they are, through I/O binding: on a GPU, or on the host in its place."""
+"""ONNX Runtime on the caller's arrays, through I/O binding: what all providers share, and the host in a GPU's place."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,38 +22,19 @@ if TYPE_CHECKING:
 _BINDINGS_KEPT = 64
 
 
-class HostDeviceRunner:
-    """A model on ONNX Runtime's CPU provider that reads and writes the caller's NumPy arrays.
+class BoundRunner:
+    """What runners of ONNX Runtime on the caller's arrays share; see `runtime.base.DeviceRunner`."""
 
-    It stands in for a runner of a GPU wherever there is none; see `runtime.base.DeviceRunner`. `enqueue` returns when
-    the outputs are there, and takes any stream. threads: of one inference; None is one per core.
-    """
-
-    memory: Memory = "host"
-
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
-        ort = require("onnxruntime", "running a detector with ONNX Runtime")
-        ort.disable_telemetry_events()
-        self._ort = ort
-        self._name = path.name
+    def __init__(self, session: onnxruntime.InferenceSession, name: str, memory: Memory) -> None:
+        self._name, self._memory_kind = name, memory
         self._failures = failures()
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # errors are raised, not printed
-        self._open(self._load(path, options))
-
-    def _load(self, path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
-        try:
-            return self._ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except self._failures as error:
-            raise ModelError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+        self._open(session)
 
     def _open(self, session: onnxruntime.InferenceSession) -> None:
         self._session: onnxruntime.InferenceSession | None = session
         self._inputs = tuple(spec_of(value, self._name) for value in session.get_inputs())
         self._outputs = tuple(spec_of(value, self._name) for value in session.get_outputs())
-        self._shapes = PreparedShapes(self._name, self._inputs, self._outputs, self.memory)
+        self._shapes = PreparedShapes(self._name, self._inputs, self._outputs, self._memory_kind)
         self._bindings: OrderedDict[tuple[tuple[Place, ...], tuple[Place, ...]], Any] = OrderedDict()
 
     @property
@@ -94,15 +75,7 @@ class HostDeviceRunner:
         """Run the model from the caller's arrays into the caller's arrays; see `runtime.base.DeviceRunner`."""
         session = self._opened()
         taken, given = self._shapes.places(feeds, outputs)
-        self._run(session, self._binding(session, taken, given))
-
-    def another(self) -> Self:
-        """A runner that shares the session, whose inferences may run at the same time."""
-        session = self._opened()
-        sibling = object.__new__(type(self))
-        sibling.__dict__.update({name: getattr(self, name) for name in ("_ort", "_name", "_failures")})
-        sibling._open(session)
-        return sibling
+        self._run(session, self._binding(session, taken, given), stream)
 
     def close(self) -> None:
         """Free the model, unless others made of it are open; later calls raise."""
@@ -122,7 +95,7 @@ class HostDeviceRunner:
             binding.bind_cpu_input(spec.name, _made_up(spec, shapes[spec.name], seed))
         for spec in self._outputs:
             binding.bind_output(spec.name)  # in host memory, of whatever shape it has
-        self._run(session, binding)
+        self._run(session, binding, None)
         return {
             spec.name: tuple(value.shape()) for spec, value in zip(self._outputs, binding.get_outputs(), strict=True)
         }
@@ -136,7 +109,7 @@ class HostDeviceRunner:
         if known is not None:
             self._bindings.move_to_end(key)
             return known
-        device = "cpu" if self.memory == "host" else "cuda"
+        device = "cpu" if self._memory_kind == "host" else "cuda"
         binding = session.io_binding()
         for spec, place in zip(self._inputs, taken, strict=True):
             binding.bind_input(place.name, device, 0, spec.dtype.type, place.shape, place.address)
@@ -147,11 +120,51 @@ class HostDeviceRunner:
             self._bindings.popitem(last=False)
         return binding
 
-    def _run(self, session: onnxruntime.InferenceSession, binding: Any) -> None:
+    def _run(self, session: onnxruntime.InferenceSession, binding: Any, stream: Any) -> None:
         try:
             session.run_with_iobinding(binding)
         except self._failures as error:
             raise ModelError(f"{self._name}: ONNX Runtime failed: {error}") from error
+
+
+class HostDeviceRunner(BoundRunner):
+    """A model on ONNX Runtime's CPU provider that reads and writes the caller's NumPy arrays.
+
+    It stands in for a runner of a GPU wherever there is none; see `runtime.base.DeviceRunner`. `enqueue` returns when
+    the outputs are there, and takes any stream. threads: of one inference; None is one per core.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        options = session_options()
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        super().__init__(load_session(path, options, ["CPUExecutionProvider"]), path.name, "host")
+
+    def another(self) -> HostDeviceRunner:
+        """A runner that shares the session, whose inferences may run at the same time."""
+        sibling = object.__new__(HostDeviceRunner)
+        BoundRunner.__init__(sibling, self._opened(), self._name, "host")
+        return sibling
+
+
+def session_options() -> onnxruntime.SessionOptions:
+    """Options of every session: errors are raised, not printed, and nothing is reported to anyone."""
+    ort = require("onnxruntime", "running a detector with ONNX Runtime")
+    ort.disable_telemetry_events()
+    options = ort.SessionOptions()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    return options
+
+
+def load_session(
+    path: Path, options: onnxruntime.SessionOptions, providers: Sequence[Any]
+) -> onnxruntime.InferenceSession:
+    """Load an ONNX file. Raises ModelError where ONNX Runtime cannot."""
+    ort = require("onnxruntime", "running a detector with ONNX Runtime")
+    try:
+        return ort.InferenceSession(str(path), options, providers=list(providers))
+    except failures() as error:
+        raise ModelError(f"{path}: ONNX Runtime cannot load it: {error}") from error
 
 
 def _made_up(spec: TensorSpec, shape: Sequence[int], seed: int | None) -> np.ndarray[Any, np.dtype[Any]]:

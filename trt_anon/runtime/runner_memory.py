@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,11 @@ ALIGNMENT_BYTES = 256
 
 class RunnerMemory(Protocol):
     """Where a runner's own buffers lie, and what order its work has."""
+
+    @property
+    def device(self) -> int:
+        """The number of the device."""
+        ...
 
     @property
     def kind(self) -> Memory:
@@ -37,6 +43,10 @@ class RunnerMemory(Protocol):
         """The native handle of a stream; of None, the current stream's."""
         ...
 
+    def order(self, first: Any, then: Any) -> None:
+        """What is put on the stream `then` from now on runs after what is on `first`; None is the current stream."""
+        ...
+
     def wait(self, stream: Any) -> None:
         """Wait until everything on the stream has run."""
         ...
@@ -52,6 +62,12 @@ class CudaRunnerMemory:
     def __init__(self, device: int | None = None) -> None:
         self._cupy = require("cupy", "running a detector on a GPU")
         self._device = self._cupy.cuda.Device(device)
+        self._local = threading.local()
+
+    @property
+    def device(self) -> int:
+        """CUDA's number of the GPU."""
+        return int(self._device.id)
 
     def allocate(self, size_bytes: int) -> tuple[Any, int]:
         """Zeroed bytes of CuPy's pool, whose blocks are aligned to 512."""
@@ -74,6 +90,15 @@ class CudaRunnerMemory:
         """The address of a CuPy stream; of None, of CuPy's current one."""
         return int((self._cupy.cuda.get_current_stream() if stream is None else stream).ptr)
 
+    def order(self, first: Any, then: Any) -> None:
+        """What is put on the stream `then` from now on runs after what is on `first`; nothing waits on the host."""
+        event = getattr(self._local, "event", None)
+        if event is None:
+            event = self._local.event = self._cupy.cuda.Event(disable_timing=True)
+        current = self._cupy.cuda.get_current_stream()
+        event.record(current if first is None else first)
+        (current if then is None else then).wait_event(event)
+
     def wait(self, stream: Any) -> None:
         """Wait until everything on the stream has run."""
         stream.synchronize()  # synchronises: asked for
@@ -83,6 +108,7 @@ class HostRunnerMemory:
     """NumPy's memory in the place of a GPU's; what is put on a stream has run when the call returns."""
 
     kind: Memory = "host"
+    device = 0
 
     def allocate(self, size_bytes: int) -> tuple[Any, int]:
         """Zeroed bytes of the host."""
@@ -100,6 +126,9 @@ class HostRunnerMemory:
     def handle(self, stream: Any) -> int:
         """0."""
         return 0
+
+    def order(self, first: Any, then: Any) -> None:
+        """Everything is in order."""
 
     def wait(self, stream: Any) -> None:
         """Nothing to wait for."""

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import functools
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from trt_anon._optional import available
 from trt_anon.config import RuntimeConfig
-from trt_anon.errors import DeviceMissing, PackageMissing, UsageError
-from trt_anon.runtime.base import Runner
+from trt_anon.errors import DeviceMissing, EngineError, PackageMissing, UsageError
+from trt_anon.runtime.base import DeviceRunner, Runner
+from trt_anon.runtime.engine_manifest import EnginePrecision
+from trt_anon.runtime.engine_store import EngineStore
+from trt_anon.runtime.engines import BuiltOnDemand, choose_place
+from trt_anon.runtime.gpu import find_gpus, why_no_gpu
 from trt_anon.runtime.null import NullRunner
 from trt_anon.runtime.onnxruntime import OnnxRuntimeRunner
+from trt_anon.runtime.onnxruntime_device import HostDeviceRunner
+from trt_anon.runtime.onnxruntime_gpu import OnnxRuntimeGpuRunner
 from trt_anon.runtime.openvino import OpenVinoRunner
+from trt_anon.runtime.runner_memory import CudaRunnerMemory, RunnerMemory
+from trt_anon.runtime.tensorrt import TensorRtRunner
+from trt_anon.runtime.trt.progress import Progress
 
 _log = logging.getLogger("trt_anon")
 
@@ -30,15 +40,108 @@ def open_runner(path: Path, config: RuntimeConfig | None = None) -> Runner:
     if config.device == "auto" and config.runtime != "null":
         _say_cpu()
     runtime = config.runtime
+    if runtime in ("tensorrt", "tensorrt-rtx"):
+        raise UsageError(f"runtime {runtime} runs on a GPU only; on a CPU there are openvino and onnxruntime")
     if runtime == "auto":
         runtime = _best_runtime()
     if runtime == "null":
         return NullRunner.from_onnx(path)
+    precision = config.precision
+    if precision not in ("auto", "f32", "bf16"):
+        raise UsageError(f"precision {precision} is for a GPU; on a CPU there are f32 and bf16")
     if runtime == "onnxruntime":
-        if config.precision == "bf16":
+        if precision == "bf16":
             raise UsageError("precision bf16 needs the runtime openvino")
         return OnnxRuntimeRunner(path, threads=config.threads)
-    return OpenVinoRunner(path, threads=config.threads, precision=config.precision)
+    return OpenVinoRunner(path, threads=config.threads, precision=precision)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceModel:
+    """A network for a device: an ONNX file whose types say in which precision it is computed, and where that is from.
+
+    name: of the detector. precision: what it was made for. source_sha256: of the original file; calibration_sha256: of
+    what its INT8 ranges are from, None without.
+    """
+
+    path: Path
+    name: str
+    precision: EnginePrecision = "fp32"
+    source_sha256: str | None = None
+    calibration_sha256: str | None = None
+
+
+def device_precision(config: RuntimeConfig) -> EnginePrecision:
+    """The precision that a network for a device is made in: `auto` is fp16 on a GPU, and fp32 on the host.
+
+    Raises UsageError for one that devices do not have.
+    """
+    if config.precision == "bf16":
+        raise UsageError("precision bf16 is for a CPU; on a GPU there are f32, fp16, int8 and fp8")
+    if config.precision == "auto":
+        return "fp16" if config.device != "cpu" and find_gpus() else "fp32"
+    return "fp32" if config.precision == "f32" else config.precision
+
+
+def open_device_runner(
+    model: DeviceModel,
+    config: RuntimeConfig | None = None,
+    *,
+    memory: RunnerMemory | None = None,
+    store: EngineStore | None = None,
+    progress: Progress | None = None,
+) -> DeviceRunner:
+    """Load a network on the GPU, or with the device `cpu` on NumPy's arrays in its place.
+
+    memory: of the GPU, by default CuPy's current one. store, progress: of engines, which are built when shapes are
+    prepared that there is none for. With the runtime `auto` TensorRT comes first, then TensorRT-RTX, then ONNX
+    Runtime's CUDA provider; that it is not the first is said once. Raises DeviceMissing where there is no GPU or the
+    runtime does not work on it, PackageMissing where it is not installed, UsageError for what does not go together, and
+    EngineError where TensorRT cannot take the network.
+    """
+    config = config or RuntimeConfig()
+    runtime = config.runtime
+    if runtime in ("openvino", "null"):
+        raise UsageError(f"runtime {runtime} does not run on a GPU; there are tensorrt, tensorrt-rtx and onnxruntime")
+    if config.device == "cpu":
+        if runtime not in ("auto", "onnxruntime"):
+            raise UsageError(f"runtime {runtime} runs on a GPU only; use device cuda or auto")
+        return HostDeviceRunner(model.path, threads=config.threads)
+    if not find_gpus():
+        raise DeviceMissing(f"device {config.device}: {why_no_gpu()}; use device cpu")
+
+    chosen = memory or CudaRunnerMemory()
+    refused: list[str] = []
+    for name in ("tensorrt", "tensorrt-rtx", "onnxruntime") if runtime == "auto" else (runtime,):
+        try:
+            runner = _open_on_gpu(name, model, chosen, store, progress)
+        except (DeviceMissing, PackageMissing, UsageError, EngineError) as error:
+            if runtime != "auto":
+                raise
+            refused.append(f"{name}: {error}")
+        else:
+            if refused:
+                _say_fallback(name, tuple(refused))
+            return runner
+    raise DeviceMissing("no runtime works on this GPU: " + "; ".join(refused))
+
+
+def _open_on_gpu(
+    name: str, model: DeviceModel, memory: RunnerMemory, store: EngineStore | None, progress: Progress | None
+) -> DeviceRunner:
+    if name == "onnxruntime":
+        return OnnxRuntimeGpuRunner(model.path, memory)
+    source = BuiltOnDemand(
+        choose_place("tensorrt" if name == "tensorrt" else "tensorrt-rtx", gpus=find_gpus()[memory.device :]),
+        model.path.read_bytes(),
+        model=model.name,
+        precision=model.precision,
+        store=store,
+        source_sha256=model.source_sha256,
+        calibration_sha256=model.calibration_sha256,
+        progress=progress,
+    )
+    return TensorRtRunner(source, memory)
 
 
 def _best_runtime() -> Literal["openvino", "onnxruntime"]:
@@ -65,3 +168,8 @@ def _say_cpu() -> None:
 @functools.cache
 def _say_onnxruntime() -> None:
     _log.warning("OpenVINO is not installed: running with ONNX Runtime, which is slower; pip install 'trt-anon[cpu]'")
+
+
+@functools.cache
+def _say_fallback(name: str, refused: tuple[str, ...]) -> None:
+    _log.warning("running with %s, because %s", name, "; ".join(refused))

@@ -79,8 +79,8 @@ class TensorRtRunner:
     def prepare(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
         """Set up and run one inference of zeros, so that later ones compile and allocate nothing; the outputs' shapes.
 
-        May build an engine before, which takes up to minutes; see `EngineSource`. Raises ModelError for shapes for which
-        there is no engine and none can be built. Graphs that were captured before stay valid.
+        May build an engine before, which takes up to minutes; see `EngineSource`. Raises ModelError for shapes without
+        an engine. Graphs that were captured before stay valid.
         """
         source = self._opened()
         key = self._shapes.key(shapes)
@@ -112,7 +112,7 @@ class TensorRtRunner:
         context.enqueue(places, self._memory.handle(stream))
 
     def another(self) -> TensorRtRunner:
-        """A runner of the same engines and their weights; contexts and scratch memory are its own, so prepare it too."""
+        """A runner of the same engines and weights; contexts and scratch memory are its own, so prepare it too."""
         return TensorRtRunner(self._opened(), self._memory)
 
     def close(self) -> None:
