@@ -45,6 +45,13 @@ ONLY_RTX = {
     "DynamicShapesKernelSpecializationStrategy.EAGER",
     "IExecutionContext.is_stream_capturable",
 }
+# Deprecated there, and not called.
+NOT_FOR_RTX = {
+    "IBuilderConfig.create_timing_cache",
+    "IBuilderConfig.get_timing_cache",
+    "IBuilderConfig.set_timing_cache",
+    "ITimingCache.serialize",
+}
 _SYMBOLS = (
     "createInferBuilder_INTERNAL createInferRefitter_INTERNAL createInferRuntime_INTERNAL "
     "createNvOnnxParserRefitter_INTERNAL createNvOnnxParser_INTERNAL getBuilderPluginRegistry getNvOnnxParserVersion "
@@ -145,6 +152,15 @@ def test_everything_used_exists(surface: dict[str, Any], used: tuple[list[Any], 
         elif use.writes and not member.get("writable"):
             wrong.append(f"{use.where}: {use.key} cannot be set")
     assert not wrong
+
+
+def test_nothing_used_is_deprecated(surface: dict[str, Any], used: tuple[list[Any], list[Any]]) -> None:
+    old = {
+        use.key
+        for use in used[0]
+        if use.owner and surface["classes"].get(use.owner, {}).get(use.name, {}).get("deprecated")
+    }
+    assert not old - (NOT_FOR_RTX if surface["name"] == RTX else set())
 
 
 def test_every_call_has_the_right_arguments(surface: dict[str, Any], used: tuple[list[Any], list[Any]]) -> None:

@@ -35,12 +35,14 @@ def _member(kind: type, name: str, members: set[str]) -> dict[str, Any]:
     if name in members:
         return {"kind": "constant"}
     if isinstance(value, property):
-        return {"kind": "property", "writable": value.fset is not None}
+        old = "deprecated" in (value.__doc__ or "").lower()
+        return {"kind": "property", "writable": value.fset is not None, "deprecated": old}
     if isinstance(value, type):
         return {"kind": "class"}
     if callable(value):
         overloads, returns = _signatures(value.__doc__ or "", name)
-        return {"kind": "method", "overloads": overloads, "returns": returns}
+        old = "deprecated" in (value.__doc__ or "").lower()
+        return {"kind": "method", "overloads": overloads, "returns": returns, "deprecated": old}
     return {"kind": "value"}
 
 

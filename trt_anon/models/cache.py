@@ -7,9 +7,9 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from trt_anon._optional import require
 from trt_anon.build.check import check_batch_independence, check_same_outputs
@@ -53,16 +53,23 @@ class ModelCache:
             "stride_px": spec.stride_px,
             "batch": batch,
         }
+        return self.keep(name, key, lambda folder: _build(data, spec, name, folder, batch))
+
+    def keep(self, name: str, key: Mapping[str, Any], make: Callable[[Path], bytes]) -> Path:
+        """The path of what `make` gives, an ONNX file that follows from `key` alone; made if it is not there yet.
+
+        make: given a folder for files of its own. Raises UsageError where the cache folder cannot be used.
+        """
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         folder = private_folder(self._folder / "models", "set TRT_ANON_CACHE to a folder of your own")
         path = folder / f"{name}-{digest[:16]}.onnx"
         manifest = path.with_suffix(".json")
         if _intact(path, manifest):
             return path
-        folded = _build(data, spec, name, path.parent, batch)
+        made = make(folder)
         # Deterministic for a key: processes that prepare it at the same time write the same bytes.
-        write_atomically(path, folded)
-        written = {"sha256": hashlib.sha256(folded).hexdigest(), **key}
+        write_atomically(path, made)
+        written = {"sha256": hashlib.sha256(made).hexdigest(), **key}
         write_atomically(manifest, json.dumps(written, indent=2).encode())
         return path
 

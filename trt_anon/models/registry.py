@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import platformdirs
 
@@ -89,6 +89,10 @@ class Registry:
         """
         _, data = self._verified(recipe, f"trt-anon models fetch {recipe.name}")
         return self._cache.prepare(data, input_spec, recipe.name, recipe.batch)
+
+    def keep(self, name: str, key: Mapping[str, Any], make: Callable[[Path], bytes]) -> Path:
+        """The path of an ONNX file that follows from `key` alone, from the cache or made for it (see `ModelCache`)."""
+        return self._cache.keep(name, key, make)
 
     def fetch(self, recipe: Recipe, progress: Progress | None = None) -> Path:
         """The model file, downloaded if it is not here yet. Raises MissingError or HashMismatch."""

@@ -84,7 +84,7 @@ class EngineStore:
         tell = say or _log.warning
         path = self.folder / key.file_name
         with locked(
-            path.with_suffix(".lock"), lambda: tell(f"{key.model}: another process builds this engine; waiting")
+            path.with_suffix(".lock"), lambda: tell(f"{key.model}: another process builds this engine; waiting for it")
         ):
             found = self.get(key, tell)
             if found is not None:

@@ -57,7 +57,7 @@ def open_runner(path: Path, config: RuntimeConfig | None = None) -> Runner:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceModel:
+class DeviceNetwork:
     """A network for a device: an ONNX file whose types say in which precision it is computed, and where that is from.
 
     name: of the detector. precision: what it was made for. source_sha256: of the original file; calibration_sha256: of
@@ -84,7 +84,7 @@ def device_precision(config: RuntimeConfig) -> EnginePrecision:
 
 
 def open_device_runner(
-    model: DeviceModel,
+    network: DeviceNetwork,
     config: RuntimeConfig | None = None,
     *,
     memory: RunnerMemory | None = None,
@@ -106,7 +106,7 @@ def open_device_runner(
     if config.device == "cpu":
         if runtime not in ("auto", "onnxruntime"):
             raise UsageError(f"runtime {runtime} runs on a GPU only; use device cuda or auto")
-        return HostDeviceRunner(model.path, threads=config.threads)
+        return HostDeviceRunner(network.path, threads=config.threads)
     if not find_gpus():
         raise DeviceMissing(f"device {config.device}: {why_no_gpu()}; use device cpu")
 
@@ -114,7 +114,7 @@ def open_device_runner(
     refused: list[str] = []
     for name in ("tensorrt", "tensorrt-rtx", "onnxruntime") if runtime == "auto" else (runtime,):
         try:
-            runner = _open_on_gpu(name, model, chosen, store, progress)
+            runner = _open_on_gpu(name, network, chosen, store, progress)
         except (DeviceMissing, PackageMissing, UsageError, EngineError) as error:
             if runtime != "auto":
                 raise
@@ -127,18 +127,18 @@ def open_device_runner(
 
 
 def _open_on_gpu(
-    name: str, model: DeviceModel, memory: RunnerMemory, store: EngineStore | None, progress: Progress | None
+    name: str, network: DeviceNetwork, memory: RunnerMemory, store: EngineStore | None, progress: Progress | None
 ) -> DeviceRunner:
     if name == "onnxruntime":
-        return OnnxRuntimeGpuRunner(model.path, memory)
+        return OnnxRuntimeGpuRunner(network.path, memory)
     source = BuiltOnDemand(
         choose_place("tensorrt" if name == "tensorrt" else "tensorrt-rtx", gpus=find_gpus()[memory.device :]),
-        model.path.read_bytes(),
-        model=model.name,
-        precision=model.precision,
+        network.path.read_bytes(),
+        model=network.name,
+        precision=network.precision,
         store=store,
-        source_sha256=model.source_sha256,
-        calibration_sha256=model.calibration_sha256,
+        source_sha256=network.source_sha256,
+        calibration_sha256=network.calibration_sha256,
         progress=progress,
     )
     return TensorRtRunner(source, memory)

@@ -14,7 +14,7 @@ against the real bindings. What differs:
                                                                       before it runs ("eager"), so that it may be
                                                                       captured, and equal inputs give equal outputs
     layers' precisions    EngineInspector            the same         build log ("Layers:"), without a GPU
-    timing cache          kept                       kept             nothing is timed
+    timing cache          kept                       kept             deprecated, as nothing is timed
     implicit precision,   there, but never used      gone             gone
     calibrators
     plugins               never loaded               the same         there are none

@@ -95,8 +95,9 @@ def build_engine(
             config.builder_optimization_level = settings.optimization_level
         _set_targets(library, config, settings.targets)
         _set_profiles(builder, config, settings.profiles, inputs, model)
-        cache: trt.ITimingCache = config.create_timing_cache(settings.timing_cache or b"")
-        config.set_timing_cache(cache, ignore_mismatch=False)
+        if library.backend == "tensorrt":
+            cache: trt.ITimingCache = config.create_timing_cache(settings.timing_cache or b"")
+            config.set_timing_cache(cache, ignore_mismatch=False)
         monitor = _monitor(library, progress) if progress else None
         config.progress_monitor = monitor
         memory: trt.IHostMemory = builder.build_serialized_network(network, config)
@@ -105,8 +106,7 @@ def build_engine(
         if memory is None:
             raise build_error(heard, library.title, model, operators or {})
         data = bytes(memory)
-        measured: trt.ITimingCache = config.get_timing_cache()
-        timing = bytes(measured.serialize()) if measured is not None and library.backend == "tensorrt" else None
+        timing = _timings(config) if library.backend == "tensorrt" else None
         messages = [text for _, text in heard]
         del parser  # holds the weights: it must live until the network is built
     layers = from_log(messages)
@@ -215,6 +215,11 @@ def _monitor(library: Library, progress: Progress) -> Any:
                 self.raised = error
 
     return Monitor()
+
+
+def _timings(config: trt.IBuilderConfig) -> bytes | None:
+    measured: trt.ITimingCache = config.get_timing_cache()
+    return None if measured is None else bytes(measured.serialize())
 
 
 def _inspected(library: Library, data: bytes) -> tuple[Layer, ...] | None:

@@ -18,13 +18,13 @@ PRECISIONS = {
     "Int64": "int64",
     "Bool": "bool",
 }
-CONVOLUTIONS = ("correlation", "deconv", "convolution", "deconvolution", "caskconvolution", "caskdeconvolution")
-"""What layers that convolve are called, in small letters: by the compiler of TensorRT-RTX, and by TensorRT."""
+# What layers that convolve are called: by the compiler of TensorRT-RTX, by itself or fused, and by TensorRT.
+_CONVOLUTIONS = re.compile(r"(correlation|(cask)?(de)?conv(olution)?)", re.IGNORECASE)
+_FUSED = re.compile(r"Corr|Deconv")
 
 _NOTHING = frozenset({"signal", "wait", "shape_call"})  # neither reads nor writes a tensor
 _LINE = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<kind>\w+), (?P<rest>Inputs: .*)$")
 _TYPE = re.compile(rf"\b({'|'.join(PRECISIONS)})\b")
-_NODE = re.compile(r"\[ONNX Layer: (.*?)\](?=\[|\s|$|\x1e)")
 
 
 class Layer(NamedTuple):
@@ -38,7 +38,8 @@ class Layer(NamedTuple):
     @property
     def convolves(self) -> bool:
         """Whether it is a convolution, a transposed one included."""
-        return self.kind.lower() in CONVOLUTIONS
+        fused = self.kind == "runtime_fusion" and _FUSED.search(self.name) is not None
+        return fused or _CONVOLUTIONS.fullmatch(self.kind) is not None
 
 
 def from_log(messages: Iterable[str]) -> tuple[Layer, ...] | None:
@@ -73,7 +74,9 @@ def from_inspector(text: str) -> tuple[Layer, ...] | None:
 
 def _layer(name: object, kind: object, read: str, written: str, metadata: object) -> Layer | None:
     types = _TYPE.findall(read) or _TYPE.findall(written)
-    return Layer(str(name), str(kind), PRECISIONS[types[0]], tuple(_NODE.findall(str(metadata)))) if types else None
+    # "[ONNX Layer: a][ONNX Layer: b]", with separators between that cannot be seen; names may hold brackets, too
+    nodes = tuple(part.rstrip("\x1e\x1f ").removesuffix("]") for part in str(metadata).split("[ONNX Layer: ")[1:])
+    return Layer(str(name), str(kind), PRECISIONS[types[0]], nodes) if types else None
 
 
 def _types(tensors: Any) -> str:
