@@ -77,13 +77,16 @@ def test_a_file_without_a_recipe(registry: Registry, networks: ModuleType, tmp_p
     network = file_network(registry, path, "fp32")
     assert network.name == "my-head-1-"
     assert network.source_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert HostDeviceRunner(network.path).inputs[0].shape == (None, 3, None, None)
+    assert HostDeviceRunner(network.path).inputs[0].shape == (None, 3, 32, 32)
+    free = networks.save(networks.scaled(), tmp_path / "free.onnx")
+    assert HostDeviceRunner(file_network(registry, free, "fp32").path).inputs[0].shape == (None, 3, None, None)
     fixed = networks.save(networks.network(
-        [onnx.helper.make_node("Reshape", ["input", "target"], ["out"])],
-        [networks.constant("target", [1, 3, 32, 32])],
+        [onnx.helper.make_node("DynamicQuantizeLinear", ["input"], ["q", "s", "z"]),
+         onnx.helper.make_node("DequantizeLinear", ["q", "s", "z"], ["out"])],
+        [],
         {"out": (1, 3, 32, 32)},
     ), tmp_path / "fixed.onnx")  # fmt: skip
-    assert HostDeviceRunner(file_network(registry, fixed, "fp32").path).inputs[0].shape == (None, 3, 32, 32)
+    assert HostDeviceRunner(file_network(registry, fixed, "fp32").path).inputs[0].shape == (1, 3, 32, 32)
     with pytest.raises(ModelMissing):
         file_network(registry, tmp_path / "none.onnx", "fp32")
     (tmp_path / "bad.onnx").write_bytes(b"bad")

@@ -12,6 +12,7 @@ from trt_anon.build.calibration import Calibration
 from trt_anon.build.engine_front import cast_first
 from trt_anon.build.load import parse_model, read_model
 from trt_anon.build.patch import make_dynamic, one_picture
+from trt_anon.build.picture_input import picture_input
 from trt_anon.build.precision import Precision, convert
 from trt_anon.build.quantized import spell_out
 from trt_anon.detect.families import get_family
@@ -44,7 +45,7 @@ def recipe_network(
 def file_network(
     registry: Registry, path: Path, precision: Precision, calibration: Calibration | None = None
 ) -> DeviceNetwork:
-    """The network of an ONNX file without a recipe: its input stays, with batch and size free if the graph allows it.
+    """The network of an ONNX file without a recipe: its input stays, with its batch free if the graph allows it.
 
     Raises ModelError for a file that is not a self-contained network of pictures.
     """
@@ -83,10 +84,9 @@ def _network(
 
 
 def _freed(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
-    """The network for any batch and size, for any batch, or as it is: the first of these that its graph allows."""
-    for size in (True, False):
-        try:
-            return make_dynamic(model, size=size, where=where)
-        except ModelError:
-            continue
-    return one_picture(model, where=where)
+    """The network for any batch if its graph allows that; a size that the file fixes is kept: it may depend on it."""
+    size = picture_input(model, where).size_px is None
+    try:
+        return make_dynamic(model, size=size, where=where)
+    except ModelError:
+        return one_picture(model, where=where)

