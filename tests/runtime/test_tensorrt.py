@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from trt_anon.errors import EngineError, ModelError, UsageError
+from trt_anon.runtime.base import TensorSpec
+from trt_anon.runtime.device_tensors import PreparedShapes
 from trt_anon.runtime.runner_memory import ALIGNMENT_BYTES, HostRunnerMemory
 from trt_anon.runtime.tensorrt import TensorRtRunner
 from trt_anon.runtime.trt import library as library_module
@@ -186,3 +188,51 @@ def test_the_library_is_opened_once(fake_tensorrt: ModuleType) -> None:
 def test_full_tensorrt_builds_for_the_gpu_at_hand_only(fake_tensorrt: ModuleType, tmp_path: Path) -> None:
     expected = () if fake_tensorrt.backend == "tensorrt" else ("sm_75", "sm_86", "sm_89", "sm_120")
     assert open_library(fake_tensorrt.backend).targets == expected
+
+
+class OnTheGpu:
+    def __init__(self, address: int, **changes: Any) -> None:
+        self.__cuda_array_interface__ = {
+            "shape": (2, 3),
+            "typestr": "<f4",
+            "data": (address, False),
+            "strides": None,
+            "version": 3,
+            **changes,
+        }
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (OnTheGpu(4096), None),
+        (OnTheGpu(4096, strides=(12, 4)), None),
+        (OnTheGpu(4096, strides=(16, 4)), "not C-contiguous"),
+        (OnTheGpu(4096 + 128), "no multiple of 256 bytes"),
+        (OnTheGpu(4096, data=(4096, True)), "read-only"),
+        (OnTheGpu(4096, typestr="<f2"), "is float32, was given float16"),
+        (np.zeros((2, 3), np.float32), "lies in host memory"),
+    ],
+)
+def test_arrays_of_a_gpu(array: Any, reason: str | None) -> None:
+    spec = TensorSpec("x", np.dtype(np.float32), (None, 3))
+    shapes = PreparedShapes("m", [spec], [TensorSpec("y", spec.dtype, (None, 3))], "cuda", alignment_bytes=256)
+    shapes.add(shapes.key({"x": (2, 3)}), {"y": (2, 3)})
+    if reason is None:
+        taken, given = shapes.places({"x": OnTheGpu(512)}, {"y": array})
+        assert (taken[0].address, given[0].address) == (512, 4096)
+    else:
+        with pytest.raises(ModelError, match=reason):
+            shapes.places({"x": OnTheGpu(512)}, {"y": array})
+
+
+def test_shapes_that_cannot_be_inferred(
+    fake_tensorrt: ModuleType, runner: TensorRtRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Any) -> list[str]:
+        self._fail("conflicting shapes")
+        raise RuntimeError("inferShapes")
+
+    monkeypatch.setattr(fake_tensorrt.IExecutionContext, "infer_shapes", fail)
+    with pytest.raises(EngineError, match=r"cannot run inputs of .*: conflicting shapes"):
+        runner.prepare({"input": (1, 3, 8, 8)})

@@ -25,13 +25,23 @@ class PreparedShapes:
     """The shapes that a device runner was prepared for, and the check that arrays are of them.
 
     memory: where the arrays must lie: NumPy's in `host`, CuPy's (or others with `__cuda_array_interface__`) in `cuda`.
+    alignment_bytes: what the addresses of their first elements must be multiples of.
     """
 
-    def __init__(self, model: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], memory: Memory) -> None:
+    def __init__(
+        self,
+        model: str,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        memory: Memory,
+        *,
+        alignment_bytes: int = 1,
+    ) -> None:
         self._model = model
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         self._names = {spec.name for spec in self._inputs}, {spec.name for spec in self._outputs}
-        self._memory = memory
+        self._memory: Memory = memory
+        self._alignment_bytes = alignment_bytes
         self._known: dict[tuple[tuple[int, ...], ...], dict[str, tuple[int, ...]]] = {}
 
     def key(self, shapes: Mapping[str, Sequence[int]]) -> tuple[tuple[int, ...], ...]:
@@ -62,8 +72,8 @@ class PreparedShapes:
     ) -> tuple[tuple[Place, ...], tuple[Place, ...]]:
         """Names, addresses and shapes of all arrays, inputs and outputs in the order of the model.
 
-        Raises ModelError for an array that is missing, unknown, elsewhere, not C-contiguous, read-only though written,
-        or of another type or of a shape that was not prepared.
+        Raises ModelError for an array that is missing, unknown, elsewhere, not C-contiguous, not aligned, read-only
+        though written, or of another type or of a shape that was not prepared.
         """
         if feeds.keys() != self._names[0] or outputs.keys() != self._names[1]:
             raise ModelError(
@@ -92,6 +102,11 @@ class PreparedShapes:
             raise ModelError(f"{where} is not C-contiguous")
         if what == "output" and not writable:
             raise ModelError(f"{where} is read-only")
+        if address % self._alignment_bytes:
+            raise ModelError(
+                f"{where} begins at an address that is no multiple of {self._alignment_bytes} bytes; arrays that were "
+                f"allocated on their own do, parts of larger ones may not"
+            )
         return Place(spec.name, address, shape)
 
     @staticmethod

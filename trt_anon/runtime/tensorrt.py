@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from trt_anon.errors import ModelError
 from trt_anon.runtime.base import TensorSpec
 from trt_anon.runtime.device_tensors import PreparedShapes
-from trt_anon.runtime.runner_memory import RunnerMemory
+from trt_anon.runtime.runner_memory import ALIGNMENT_BYTES, RunnerMemory
 from trt_anon.runtime.trt.executing import Context, Engine
 
 _Key = tuple[tuple[int, ...], ...]
@@ -49,7 +49,13 @@ class TensorRtRunner:
     def __init__(self, source: EngineSource, memory: RunnerMemory) -> None:
         self._source: EngineSource | None = source
         self._memory = memory
-        self._shapes = PreparedShapes(source.model, source.inputs, source.outputs, memory.kind)
+        self._shapes = PreparedShapes(
+            source.model,
+            source.inputs,
+            source.outputs,
+            memory.kind,
+            alignment_bytes=ALIGNMENT_BYTES if memory.kind == "cuda" else 1,  # NumPy's arrays are aligned to less
+        )
         self._inputs, self._outputs, self._name = source.inputs, source.outputs, source.model
         self._contexts: dict[_Key, Context] = {}
         self._scratch: list[Any] = []
@@ -134,8 +140,9 @@ class TensorRtRunner:
 
     def _give_scratch(self, context: Context) -> None:
         """Scratch memory for a context: what is there if it suffices. Smaller pieces live on: graphs may use them."""
-        if context.scratch_bytes > self._scratch_bytes or not self._scratch:
-            buffer, self._scratch_address = self._memory.allocate(context.scratch_bytes)
+        needed = max(context.scratch_bytes, ALIGNMENT_BYTES)  # a context must have some, even if these shapes need none
+        if needed > self._scratch_bytes:
+            buffer, self._scratch_address = self._memory.allocate(needed)
             self._scratch.append(buffer)
-            self._scratch_bytes = context.scratch_bytes
+            self._scratch_bytes = needed
         context.use_scratch(self._scratch_address, self._scratch_bytes)

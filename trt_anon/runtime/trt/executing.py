@@ -105,7 +105,7 @@ class Context:
             context: trt.IExecutionContext = self._created(engine)
             ready = context is not None and context.set_optimization_profile_async(index, stream)
             ready = ready and all(context.set_input_shape(name, shape) for name, shape in shapes.items())
-            if not ready or context.infer_shapes():
+            if not ready or not self._inferred(context):
                 raise build_error(heard, library.title, engine.model, {}, f"run inputs of {dict(shapes)}")
             self.output_shapes = {s.name: tuple(context.get_tensor_shape(s.name)) for s in engine.outputs}
             for name, shape in self.output_shapes.items():
@@ -136,6 +136,13 @@ class Context:
     def capturable(self, stream: int) -> bool:
         """Whether `enqueue` on this stream may be captured in a CUDA graph, once it has run outside of one."""
         return self._asks is None or bool(self._context.is_stream_capturable(stream))
+
+    @staticmethod
+    def _inferred(context: trt.IExecutionContext) -> bool:
+        try:
+            return not context.infer_shapes()
+        except RuntimeError:  # it has logged why
+            return False
 
     @staticmethod
     def _created(engine: Engine) -> trt.IExecutionContext:
