@@ -1,4 +1,4 @@
-"""A stand-in for TensorRT's execution side: it runs the ONNX network in an engine on host memory, and notes every call.
+"""A stand-in for TensorRT: its engines are ONNX networks that run on host memory, and it notes every call.
 
 It has only what the adapter uses; test_trt_contract.py holds names and arguments against the real bindings. Like the
 real thing it refuses what is not set up: it then logs an error and returns False or None.
@@ -76,6 +76,199 @@ _DTYPES = {"tensor(float)": DataType.FLOAT, "tensor(uint8)": DataType.UINT8, "te
 _NUMPY = {DataType.FLOAT: np.float32, DataType.UINT8: np.uint8, DataType.HALF: np.float16}
 
 
+class NetworkDefinitionCreationFlag(enum.IntEnum):
+    STRONGLY_TYPED = 1
+
+
+class ProfilingVerbosity(enum.Enum):
+    LAYER_NAMES_ONLY, NONE, DETAILED = range(3)
+
+
+class BuilderFlag(enum.Enum):
+    TF32 = 7
+
+
+class MemoryPoolType(enum.Enum):
+    WORKSPACE = 0
+
+
+class LayerInformationFormat(enum.Enum):
+    ONELINE, JSON = range(2)
+
+
+class IProgressMonitor:
+    def __init__(self) -> None:
+        pass
+
+    def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+        raise NotImplementedError
+
+    def step_complete(self, phase_name: str, step: int) -> bool:
+        raise NotImplementedError
+
+    def phase_finish(self, phase_name: str) -> None:
+        raise NotImplementedError
+
+
+class ITensor:
+    def __init__(self, value: Any) -> None:
+        self.name = value.name
+        self.dtype = _DTYPES[value.type]
+        self.shape = tuple(d if isinstance(d, int) else -1 for d in value.shape)
+
+
+class INetworkDefinition:
+    def __init__(self) -> None:
+        self._data = b""
+        self._inputs: list[ITensor] = []
+        self._outputs: list[ITensor] = []
+
+    @property
+    def num_inputs(self) -> int:
+        return len(self._inputs)
+
+    @property
+    def num_outputs(self) -> int:
+        return len(self._outputs)
+
+    def get_input(self, index: int) -> ITensor:
+        return self._inputs[index]
+
+    def get_output(self, index: int) -> ITensor:
+        return self._outputs[index]
+
+
+class ParserError:
+    def node_operator(self) -> str:
+        return "Magic"
+
+    def node_name(self) -> str:
+        return "magic"
+
+    def desc(self) -> str:
+        return "false"
+
+
+class OnnxParser:
+    def __init__(self, network: INetworkDefinition, logger: ILogger) -> None:
+        self._network = network
+        self.num_errors = 0
+
+    def parse(self, model: bytes) -> bool:
+        if b"no network" in model:
+            self.num_errors = 1
+            return False
+        session = _session(model)
+        self._network._data = model
+        self._network._inputs = [ITensor(value) for value in session.get_inputs()]
+        self._network._outputs = [ITensor(value) for value in session.get_outputs()]
+        return True
+
+    def get_error(self, index: int) -> ParserError:
+        return ParserError()
+
+
+class IOptimizationProfile:
+    def __init__(self) -> None:
+        self._shapes: dict[str, Any] = {}
+
+    def set_shape(self, input: str, min: Any, opt: Any, max: Any) -> None:  # noqa: A002 - the library's names
+        self._shapes[input] = [min, opt, max]
+
+
+class ITimingCache:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def serialize(self) -> bytes:
+        return self._data
+
+
+class IBuilderConfig:
+    def __init__(self) -> None:
+        self._profiles: list[IOptimizationProfile] = []
+        self._cache: ITimingCache | None = None
+        self.profiling_verbosity = ProfilingVerbosity.LAYER_NAMES_ONLY
+        self.builder_optimization_level = 3
+        self.progress_monitor: IProgressMonitor | None = None
+        self.num_compute_capabilities = 0
+
+    def clear_flag(self, flag: BuilderFlag) -> None:
+        calls.append(("clear_flag", (flag,)))
+
+    def set_memory_pool_limit(self, pool: MemoryPoolType, pool_size: int) -> None:
+        calls.append(("set_memory_pool_limit", (pool, pool_size)))
+
+    def set_compute_capability(self, compute_capability: ComputeCapability, index: int) -> bool:
+        calls.append(("set_compute_capability", (compute_capability, index)))
+        return True
+
+    def add_optimization_profile(self, profile: IOptimizationProfile) -> int:
+        self._profiles.append(profile)
+        return len(self._profiles) - 1
+
+    def create_timing_cache(self, serialized_timing_cache: bytes) -> ITimingCache:
+        return ITimingCache(serialized_timing_cache)
+
+    def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
+        calls.append(("set_timing_cache", (cache._data, ignore_mismatch)))
+        self._cache = cache
+        return True
+
+    def get_timing_cache(self) -> ITimingCache | None:
+        return self._cache and ITimingCache(self._cache._data + b"measured;")
+
+
+class Builder:
+    def __init__(self, logger: ILogger) -> None:
+        self._logger = logger
+
+    def create_network(self, flags: int) -> INetworkDefinition:
+        assert flags == 1 << NetworkDefinitionCreationFlag.STRONGLY_TYPED
+        return INetworkDefinition()
+
+    def create_builder_config(self) -> IBuilderConfig:
+        return IBuilderConfig()
+
+    def create_optimization_profile(self) -> IOptimizationProfile:
+        return IOptimizationProfile()
+
+    def build_serialized_network(self, network: INetworkDefinition, config: IBuilderConfig) -> bytes | None:
+        profiles = [profile._shapes for profile in config._profiles]
+        calls.append(("build_serialized_network", (profiles,)))
+        monitor = config.progress_monitor
+        if monitor is not None:
+            monitor.phase_start("building", None, 2)
+            going = monitor.step_complete("building", 0)
+            monitor.phase_finish("building")
+            if not going:
+                return None
+        if not profiles:
+            self._logger.log(
+                Severity.ERROR, "IBuilder::b: Error Code 4: API Usage Error (no profile. In b at /b.cpp:1)"
+            )
+            return None
+        self._logger.log(Severity.INFO, "Total Activation Memory: 1024 bytes")
+        return plan(network._data, profiles, target=gpu)
+
+
+class EngineInspector:
+    def get_engine_information(self, format: LayerInformationFormat) -> str:  # noqa: A002 - the library's name
+        assert format == LayerInformationFormat.JSON
+        entry = {
+            "Name": "conv",
+            "LayerType": "CaskConvolution",
+            "Inputs": [{"Format/Datatype": "Row major linear Half"}],
+        }
+        return json.dumps({"Layers": [entry]})
+
+
+def _session(network: bytes) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+
+
 class Runtime:
     def __init__(self, logger: ILogger) -> None:
         self._logger = logger
@@ -104,9 +297,7 @@ class Runtime:
 
 class ICudaEngine:
     def __init__(self, head: dict[str, Any], network: bytes, logger: ILogger) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+        self._session = _session(network)
         self._values = {v.name: v for v in (*self._session.get_inputs(), *self._session.get_outputs())}
         self._inputs = [v.name for v in self._session.get_inputs()]
         self._profiles = head["profiles"]
@@ -134,6 +325,9 @@ class ICudaEngine:
 
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
         return [tuple(shape) for shape in self._profiles[profile_index][name]]
+
+    def create_engine_inspector(self) -> EngineInspector:
+        return EngineInspector()
 
     def create_runtime_config(self) -> IRuntimeConfig:
         calls.append(("create_runtime_config", ()))

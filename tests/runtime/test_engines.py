@@ -297,19 +297,11 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch, installed: Callable[..., None], tm
         monkeypatch.setattr(module, "find_gpus", lambda: (L4,))
     built: list[Any] = []
 
-    def specs(network: bytes) -> tuple[tuple[TensorSpec, ...], ...]:
-        runner_path = tmp_path / "network.onnx"
-        runner_path.write_bytes(network)
-        runner = HostDeviceRunner(runner_path)
-        return runner.inputs, runner.outputs
-
     def build(library: Library, network: bytes, settings: BuildSettings, **rest: Any) -> BuiltEngine:
         built.append(settings)
-        plan = library.trt.plan(network, [dict(profile) for profile in settings.profiles])
-        return BuiltEngine(plan, *specs(network), None, 1, 2, 0.1, b"timings")
+        return build_engine(library, network, settings, **rest)
 
     monkeypatch.setattr(engines, "build_engine", build)
-    monkeypatch.setattr(engines, "check_network", lambda library, network, model: specs(network))
     select._say_fallback.cache_clear()
     return built
 
@@ -342,7 +334,9 @@ def test_shapes_that_come_up_are_built_for_and_found_again(
     full = runtime != "tensorrt-rtx"
     assert (key.backend, key.gpu) == (("tensorrt", L4.name) if full else ("tensorrt-rtx", None))
     assert (key.precision, key.source_sha256, key.targets) == ("fp16", "a" * 64, ("sm_89",))
-    assert [settings.timing_cache for settings in on_a_gpu] == ([None, b"timings"] if full else [None, None])
+    assert [settings.timing_cache for settings in on_a_gpu] == ([None, b"measured;"] if full else [None, None])
+    assert stored.manifest.convolutions() == ({"fp16": 1} if full else None)
+    assert stored.manifest.scratch_bytes == 1024
 
 
 def test_an_engine_built_beforehand_serves_the_shapes_within(on_a_gpu: list[Any], doubling: DeviceNetwork) -> None:
@@ -367,6 +361,48 @@ def test_an_engine_that_was_changed_is_not_loaded(
     open_device_runner(doubling, memory=HostRunnerMemory()).prepare({"input": (1, 3, 8, 8)})
     assert len(on_a_gpu) == 2
     assert "refused, as engines are code; it is built again" in caplog.text
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
+def test_what_a_build_asks_for(
+    fake_tensorrt_of: Callable[[str], ModuleType], networks: ModuleType, backend: Any
+) -> None:
+    fake = fake_tensorrt_of(backend)
+    network = networks.scaled().SerializeToString()
+    settings = BuildSettings(
+        (PROFILE,),
+        ("sm_86", "sm_89") if backend == "tensorrt-rtx" else (),
+        workspace_bytes=1 << 20,
+        exact_float32=True,
+        timing_cache=b"before;",
+    )
+    built = build_engine(open_library(backend), network, settings, model="m")
+    asked = [name for name, _ in fake.calls]
+    assert ("set_memory_pool_limit", (fake.MemoryPoolType.WORKSPACE, 1 << 20)) in fake.calls
+    assert ("clear_flag", (fake.BuilderFlag.TF32,)) in fake.calls
+    if backend == "tensorrt":
+        assert ("set_timing_cache", (b"before;", False)) in fake.calls
+        assert built.timing_cache == b"before;measured;"
+        assert built.layers is not None
+        assert "set_compute_capability" not in asked
+    else:
+        assert "set_timing_cache" not in asked
+        assert built.timing_cache is None
+        sm86, sm89 = fake.ComputeCapability.SM86, fake.ComputeCapability.SM89
+        assert [a for n, a in fake.calls if n == "set_compute_capability"] == [(sm86, 0), (sm89, 1)]
+
+
+def test_full_tensorrt_has_no_targets_and_says_what_is_wrong(
+    fake_tensorrt_of: Callable[[str], ModuleType], networks: ModuleType
+) -> None:
+    fake_tensorrt_of("tensorrt")
+    library, network = open_library("tensorrt"), networks.scaled().SerializeToString()
+    with pytest.raises(UsageError, match="it builds for only the GPU at hand, without a target"):
+        build_engine(library, network, BuildSettings((PROFILE,), ("sm_86",)), model="m")
+    with pytest.raises(EngineError, match=r"m: TensorRT 11\.4\.0\.106 cannot build it: no profile"):
+        build_engine(library, network, BuildSettings(()), model="m")
+    with pytest.raises(EngineError, match=r"cannot take Magic 'magic': it does not know this operator$"):
+        build_engine(library, b"no network", BuildSettings((PROFILE,)), model="m")
 
 
 def test_auto_falls_back_and_says_so_once(
