@@ -101,7 +101,8 @@ def test_quiet() -> None:
         (["--precision", "fp4"], "--precision fp4: use one of fp32"),
         (["--backend", "cudnn"], "--backend cudnn: use one of auto"),
         (["--batch", "8:1:2"], "the fewest come first"),
-        (["--workspace", "0"], "--workspace 0: at least 1"),
+        (["--workspace", "0"], "--workspace 0: from 1"),
+        (["--level", "6"], "--level 6: from 0 to 5"),
         (["--target", "sm_90"], "does not build for sm_90"),
     ],
 )

@@ -101,8 +101,8 @@ def build_engine(
         targets=_targets(target),
         backend=_one_of(backend, ("auto", "tensorrt", "tensorrt-rtx"), "--backend"),
         calibration=Calibration.load(calibration) if calibration else None,
-        workspace_bytes=None if workspace is None else _at_least(workspace, 1, "--workspace") << 20,
-        optimization_level=level,
+        workspace_bytes=None if workspace is None else _within(workspace, 1, 1 << 20, "--workspace") << 20,
+        optimization_level=None if level is None else _within(level, 0, 5, "--level"),
     )
 
     def say(line: str) -> None:
@@ -190,7 +190,7 @@ def _targets(text: str | None) -> tuple[str, ...]:
     return tuple(sorted(set(found)))
 
 
-def _at_least(value: int, least: int, option: str) -> int:
-    if value < least:
-        raise UsageError(f"{option} {value}: at least {least}")
+def _within(value: int, least: int, most: int, option: str) -> int:
+    if not least <= value <= most:
+        raise UsageError(f"{option} {value}: from {least} to {most}")
     return value

@@ -24,8 +24,8 @@ MODULES: dict[Backend, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt
 _TITLES: dict[Backend, str] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 
 _OLDEST: dict[Backend, tuple[int, int]] = {"tensorrt": (10, 3), "tensorrt-rtx": (1, 4)}
-_WARNING = 2  # ILogger.Severity: INTERNAL_ERROR 0, ERROR 1, WARNING 2, INFO 3, VERBOSE 4
-_LEVELS = (logging.ERROR, logging.ERROR, logging.WARNING, logging.DEBUG, logging.DEBUG)
+_WARNING, _INFO = 2, 3  # ILogger.Severity: INTERNAL_ERROR 0, ERROR 1, WARNING 2, INFO 3, VERBOSE 4
+_LEVELS = (logging.ERROR, logging.ERROR, logging.WARNING)
 
 _log = logging.getLogger("trt_anon.tensorrt")
 
@@ -103,6 +103,8 @@ class Library:
         heard = self._heard
         if heard is not None:
             heard.append((severity, message))
+            if severity <= _INFO:
+                _log.debug("%s: %s", self.title, message)
         elif severity <= _WARNING:
             if severity < _WARNING:
                 self._complaints.append((severity, message))
