@@ -1,0 +1,1 @@
+"""Quantization: from a float32 network to one with explicit QuantizeLinear and DequantizeLinear operators."""
