@@ -33,7 +33,8 @@ def recipe_network(
 ) -> DeviceNetwork:
     """The network of a recipe: batch and, where the recipe lets it, size free, input uint8 (N, H, W, 3).
 
-    calibration: for `int8` and `fp8`. Raises what `Registry.prepared` and `build.precision.convert` do.
+    calibration: for `int8` and `fp8`, whose other layers are fp16. Raises what `Registry.prepared` and
+    `build.precision.convert` do.
     """
     overrides = recipe.input.given() if recipe.input else None
     family = get_family(recipe.family, recipe.family_options, overrides, classes=len(recipe.classes))
@@ -76,7 +77,7 @@ def _network(
 
     def make(_folder: Path) -> bytes:
         model = cast_first(parse_model(data, name), name)
-        converted = convert(model, precision, calibration, where=name)
+        converted = convert(model, precision, calibration, rest="fp16", where=name)
         return bytes(converted.SerializeToString(deterministic=True))
 
     path = registry.keep(f"{name}-{precision}", key, make)
