@@ -106,6 +106,14 @@ def test_halves(bench: ModuleType, library: Library, yunet: Any) -> None:
     assert outcome.convolutions == {"fp16": 53}
 
 
+def test_fp8_is_for_ada_and_later(bench: ModuleType, library: Library, yunet: Any) -> None:
+    old, new = bench.attempt(library, "yunet", yunet, "fp8", ["sm_86", "sm_89"])
+    assert not old.built
+    assert "fp8" in old.reason
+    assert new.convolutions["fp8"] >= 15
+    assert set(new.convolutions) == {"fp16", "fp8"}
+
+
 def test_a_failure_is_told_with_its_operator(bench: ModuleType, library: Library, tmp_path: Path) -> None:
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("NonZero", ["input"], ["out"], name="nonzero")],

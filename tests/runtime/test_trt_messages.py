@@ -71,6 +71,8 @@ def test_an_error_without_words() -> None:
         ("NonZero", "", "suppression is done by the pipeline"),
         (None, "nms_3 has no runners that implement it", "no kernel"),
         ("Conv", "Out of memory", "smaller batch"),
+        (None, "the model contains HW-specific datatypes: fp8_e4m3", "for sm_89 and later"),
+        ("Gemm", "Cannot compile operation 'Gemm_8' for Turing (SM75)", "full TensorRT builds"),
         ("Conv", "something else", None),
     ],
 )

@@ -31,6 +31,7 @@ _HINTS = (
     ("(Q|Deq)uantizeLinear", "", "--precision int8 places these as TensorRT wants them"),
     ("NonMaxSuppression|NonZero|Unique|RoiAlign", "", f"{_WITHOUT}; suppression is done by the pipeline"),
     ("", "has no runners that implement it", f"it has no kernel for this layer; {_WITHOUT}"),
+    ("", "fp8", "fp8 is for sm_89 and later; build int8 for this GPU"),
     ("", "Turing", "full TensorRT builds for this GPU, on such a GPU"),
     ("", "Plugin not found|plugin creator", f"it would need a plugin, and none is ever loaded; {_WITHOUT}"),
     ("", "first input has type UInt8", "a uint8 input may only be read by a Cast"),
