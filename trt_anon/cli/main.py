@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import trt_anon
-from trt_anon.cli import anonymize, demo, detect, doctor, evaluate, models
+from trt_anon.cli import anonymize, calibrate, demo, detect, doctor, evaluate, models
 from trt_anon.errors import TrtAnonError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.command("anonymize")(anonymize.anonymize)
 app.command("detect")(detect.detect)
 app.command("evaluate")(evaluate.evaluate)
+app.command("calibrate")(calibrate.calibrate)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
