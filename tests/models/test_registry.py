@@ -366,7 +366,7 @@ def test_a_cache_folder_of_another_user(
 def test_a_cache_folder_that_cannot_be_made(head: tuple[Shop, Callable[..., Path]]) -> None:
     shop, prepared = head
     shop.cache.write_text("a file in the way")
-    with pytest.raises(UsageError, match="cannot use the cache folder"):
+    with pytest.raises(UsageError, match="cannot use the folder"):
         prepared()
 
 

@@ -13,7 +13,9 @@ from trt_anon.cli.engine_view import build_progress, facts_of_engine, print_fact
 from trt_anon.errors import UsageError
 
 if TYPE_CHECKING:
+    from trt_anon.build.calibration import Calibration
     from trt_anon.models.engines import EnginePlan
+    from trt_anon.models.registry import Registry
 
 WHAT = "What to build"
 WHERE = "For which GPU"
@@ -46,7 +48,21 @@ def build_engine(
     ] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option("--calibration", help="The calibration of int8 and fp8.", rich_help_panel=WHAT),
+        typer.Option(
+            "--calibration",
+            metavar="FILE",
+            help="For int8 and fp8.  \\[default: the detector's, see trt-anon calibrate]",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Calibrate on these pictures or labels first, as [bold]trt-anon calibrate[/] does.",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     target: Annotated[
         str | None,
@@ -93,14 +109,21 @@ def build_engine(
     from trt_anon.models.registry import Registry
     from trt_anon.runtime.engine_store import EngineStore
 
+    registry = Registry()
+    wanted = _one_of(precision, ("fp32", "fp16", "int8", "fp8"), "--precision")
+    ranges = Calibration.load(calibration) if calibration else None
+    if data is not None:
+        if calibration is not None or wanted not in ("int8", "fp8"):
+            raise UsageError("--data calibrates for --precision int8 or fp8, and takes the place of --calibration")
+        ranges = _calibrated(detector, data, registry, quiet=quiet or json)
     order = EngineOrder(
         detector=detector,
-        precision=_one_of(precision, ("fp32", "fp16", "int8", "fp8"), "--precision"),
+        precision=wanted,
         batch=_batch(batch),
         sizes_hw_px=_sizes(size),
         targets=_targets(target),
         backend=_one_of(backend, ("auto", "tensorrt", "tensorrt-rtx"), "--backend"),
-        calibration=Calibration.load(calibration) if calibration else None,
+        calibration=ranges,
         workspace_bytes=None if workspace is None else _within(workspace, 1, 1 << 20, "--workspace") << 20,
         optimization_level=None if level is None else _within(level, 0, 5, "--level"),
     )
@@ -110,7 +133,7 @@ def build_engine(
             typer.echo(line, err=True)
 
     store = EngineStore()
-    plan = plan_engine(order, Registry(), store, say=say)
+    plan = plan_engine(order, registry, store, say=say)
     if dry_run:
         print_facts(_facts_of_plan(plan), json=json)
         return
@@ -124,6 +147,28 @@ def build_engine(
         facts = {"file": str(export(engine, output)), **{k: v for k, v in facts.items() if k != "file"}}
     if not quiet or json:
         print_facts(facts, json=json)
+
+
+def _calibrated(detector: str, data: Path, registry: Registry, *, quiet: bool) -> Calibration:
+    """Calibrate, and keep the calibration where the pipeline finds it. Exit code 1 where recall does not hold."""
+    from rich.console import Console
+
+    from trt_anon.calibrate import calibrate
+    from trt_anon.calibrate.write import write_outcome
+    from trt_anon.cli.calibration_view import show_outcome
+    from trt_anon.cli.evaluation_view import EvaluationProgress
+    from trt_anon.models.calibrations import user_calibrations
+
+    with EvaluationProgress(quiet=quiet) as progress:
+        outcome = calibrate(detector, data, registry=registry, on_progress=progress)
+    if not quiet or not outcome.verdict.holds:
+        show_outcome(outcome, Console(stderr=True))
+    if not outcome.verdict.holds:
+        raise typer.Exit(1)
+    written = write_outcome(outcome, user_calibrations(), "pictures of the user's own", overwrite=True)
+    if not quiet:
+        typer.echo(f"calibration: {written[0]}", err=True)
+    return outcome.calibration
 
 
 def _facts_of_plan(plan: EnginePlan) -> dict[str, Any]:

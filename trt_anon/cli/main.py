@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import trt_anon
-from trt_anon.cli import anonymize, build_engine, demo, detect, doctor, engines, evaluate, models
+from trt_anon.cli import anonymize, build_engine, calibrate, demo, detect, doctor, engines, evaluate, models
 from trt_anon.errors import TrtAnonError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.command("anonymize")(anonymize.anonymize)
 app.command("detect")(detect.detect)
 app.command("evaluate")(evaluate.evaluate)
+app.command("calibrate")(calibrate.calibrate)
 app.command("build-engine")(build_engine.build_engine)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)

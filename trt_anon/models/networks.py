@@ -17,6 +17,7 @@ from trt_anon.build.precision import Precision, convert
 from trt_anon.build.quantized import spell_out
 from trt_anon.detect.families import get_family
 from trt_anon.errors import ModelError
+from trt_anon.models.calibrations import calibration_of
 from trt_anon.models.recipe import Recipe
 from trt_anon.models.registry import Registry
 from trt_anon.runtime.select import DeviceNetwork
@@ -33,9 +34,12 @@ def recipe_network(
 ) -> DeviceNetwork:
     """The network of a recipe: batch and, where the recipe lets it, size free, input uint8 (N, H, W, 3).
 
-    calibration: for `int8` and `fp8`, whose other layers are fp16. Raises what `Registry.prepared` and
-    `build.precision.convert` do.
+    calibration: for `int8` and `fp8`, whose other layers are fp16; its largest values tell what `fp16` can hold, too.
+    None takes the recipe's (see `models.calibrations`). Raises what `Registry.prepared` and `precision.convert` do.
     """
+    if calibration is None and precision != "fp32":
+        found = calibration_of(recipe)
+        calibration = None if found is None else found[0]
     overrides = recipe.input.given() if recipe.input else None
     family = get_family(recipe.family, recipe.family_options, overrides, classes=len(recipe.classes))
     prepared = registry.prepared(recipe, family.input_spec)

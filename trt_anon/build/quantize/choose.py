@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,13 +90,17 @@ def _errors(
     ranks = {value: (ran[0][value] if value in ran[0] else feeds[0][value]).ndim for value in values}
     with opened(_cut(model, placement, ranks, names)) as rest:
         taken = {spec.name for spec in rest.inputs}
-        for feed, outputs, reference in zip(feeds, ran, exact, strict=True):
-            found = {value: outputs[value] if value in outputs else feed[value] for value in values}
-            for method, clip in tried.items():
-                scale = scale_of(clip)
-                put_in = {_stand_in(name): codes_of(array, scale) * scale for name, array in found.items()}
-                put_in = {name: array for name, array in {**feed, **put_in}.items() if name in taken}
-                errors[method].add(reference, rest.run(put_in))
+        work = [(method, place) for place in range(len(feeds)) for method in tried]
+
+        def fed() -> Iterator[Feeds]:
+            for method, place in work:
+                scale = scale_of(tried[method])
+                exactly = {value: ran[place][value] if value in ran[place] else feeds[place][value] for value in values}
+                put_in = {_stand_in(name): codes_of(array, scale) * scale for name, array in exactly.items()}
+                yield {name: array for name, array in {**feeds[place], **put_in}.items() if name in taken}
+
+        for (method, place), (_, outputs) in zip(work, run_all(rest, fed()), strict=True):
+            errors[method].add(exact[place], outputs)
     return {method: one.figure() for method, one in errors.items()}
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trt_anon._optional import require
+from trt_anon.build.measure import with_outputs
 from trt_anon.build.quantize.layers import find_layers
 from trt_anon.errors import ModelError
 from trt_anon.runtime.base import Pending, Runner, Tensor
@@ -91,3 +92,21 @@ class Errors:
             for name in self._squares
         ]
         return float(np.mean(figures)) if figures else 0.0
+
+
+class Reference:
+    """What a network gives in float32 for a few pictures, to hold others against."""
+
+    def __init__(self, model: onnx.ModelProto, feeds: Sequence[Feeds]) -> None:
+        self._feeds = tuple(feeds)
+        self._names = compared_values(model)
+        with opened(with_outputs(model, self._names)) as runner:
+            self._exact: list[dict[str, Tensor]] = [outputs for _, outputs in run_all(runner, self._feeds)]
+
+    def error(self, model: onnx.ModelProto) -> float:
+        """That of another form of the network; see `network.Errors`."""
+        errors = Errors(self._names)
+        with opened(with_outputs(model, self._names)) as runner:
+            for (_, found), exact in zip(run_all(runner, self._feeds), self._exact, strict=True):
+                errors.add(exact, found)
+        return errors.figure()

@@ -41,10 +41,6 @@ class Placement:
     readers: Mapping[str, tuple[str, ...]]
     groups: Mapping[str, tuple[str, ...]]
 
-    def group_of(self, value: str) -> tuple[str, ...]:
-        """The quantized values that share a scale with this one, itself among them."""
-        return next(group for group in self.groups.values() if value in group)
-
 
 def place(model: onnx.ModelProto, layers: Mapping[str, Layer], quantized: Collection[str]) -> Placement:
     """Where to quantize so that the layers of these names run in INT8; the model is one of `tidy`."""
@@ -61,6 +57,24 @@ def place(model: onnx.ModelProto, layers: Mapping[str, Layer], quantized: Collec
             residual = _residual(node, names, makers, consumers, readers)
             if residual is not None:
                 readers.setdefault(residual, []).append(node.name)
+    return _grouped(graph, readers)
+
+
+def everywhere(model: onnx.ModelProto, layers: Mapping[str, Layer]) -> Placement:
+    """Every value that `place` may quantize for any set of layers, with all who may read it so."""
+    readers: dict[str, list[str]] = {}
+    for layer in layers.values():
+        readers.setdefault(layer.data, []).append(layer.node)
+    made = {name for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if node.op_type == "Add" and any(name in layers for name in node.input):
+            for name in dict.fromkeys(node.input):
+                if name in made:
+                    readers.setdefault(name, []).append(node.name)
+    return _grouped(model.graph, readers)
+
+
+def _grouped(graph: onnx.GraphProto, readers: Mapping[str, list[str]]) -> Placement:
     shared = _shared(graph)
     groups: dict[str, list[str]] = {}
     for value in readers:
