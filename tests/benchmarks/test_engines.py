@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ import onnx
 import pytest
 
 from trt_anon._optional import available
+from trt_anon.errors import UsageError
+from trt_anon.models.calibrations import own_calibrations
+from trt_anon.models.networks import recipe_network
 from trt_anon.models.registry import Registry
 from trt_anon.runtime.select import DeviceNetwork
 from trt_anon.runtime.trt.library import Library, open_library
@@ -99,6 +103,22 @@ def test_convolutions_meant_to_be_int8_are(bench: ModuleType, library: Library, 
     assert "4 of 4 engines were built." in text
     assert "For sm_75, all convolutions meant to be int8 are in 0 of 1 int8 engines." in text
     assert "For sm_89, all convolutions meant to be int8 are in 1 of 1 int8 engines." in text
+
+
+def test_a_detectors_own_calibration_is_taken(
+    bench: ModuleType, registry: Registry, yunet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = registry.get("yunet")
+    monkeypatch.setenv("TRT_ANON_CALIBRATION", str(tmp_path))
+    if own_calibrations() is None:
+        with pytest.raises(UsageError, match="needs a calibration"):
+            recipe_network(registry, recipe, "int8")
+    made = dataclasses.replace(bench.of_noise(yunet("fp32")), model_sha256=recipe.sha256)
+    (tmp_path / "yunet.json").write_text(made.to_json())
+    found = recipe_network(registry, recipe, "int8")
+    assert found == recipe_network(registry, recipe, "int8", made)
+    assert found.calibration_sha256 is not None
+    assert bench.meant_int8(found.path.read_bytes()) >= 15
 
 
 def test_halves(bench: ModuleType, library: Library, yunet: Any) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from trt_anon._optional import available
+from trt_anon.build.calibration import Calibration
 from trt_anon.cli.build_engine import _batch, _sizes, _targets
 from trt_anon.cli.main import app
 from trt_anon.errors import UsageError
@@ -22,7 +26,7 @@ needs_rtx = pytest.mark.skipif(not available("tensorrt_rtx"), reason="TensorRT-R
 def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> object:
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("engines")
-        for variable in ("TRT_ANON_CACHE", "TRT_ANON_MODELS", "TRT_ANON_RECIPES"):
+        for variable in ("TRT_ANON_CACHE", "TRT_ANON_MODELS", "TRT_ANON_RECIPES", "TRT_ANON_CALIBRATION"):
             patch.setenv(variable, str(folder / variable))
         patch.setenv("COLUMNS", "200")
         yield
@@ -168,3 +172,52 @@ def test_cleaning_is_asked_for_clearly(monkeypatch: pytest.MonkeyPatch) -> None:
         run("engines", "clean", "--unfit")
     with pytest.raises(UsageError, match="there is no engine 'none'"):
         run("engines", "show", "none")
+
+
+@pytest.fixture
+def calibrating(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
+    """What calibrations were asked for; recall holds if the folder's name says so."""
+    asked: list[Any] = []
+
+    def calibrate(detector: str, data: Path, **rest: Any) -> Any:
+        asked.append((detector, data))
+        return SimpleNamespace(verdict=SimpleNamespace(holds=data.name == "holds"), calibration=None)
+
+    def write(outcome: Any, folder: Path, described: str, *, overwrite: bool) -> list[Path]:
+        asked.append((folder, overwrite))
+        return [folder / "yunet.json"]
+
+    monkeypatch.setattr("trt_anon.calibrate.calibrate", calibrate)
+    monkeypatch.setattr("trt_anon.calibrate.write.write_outcome", write)
+    monkeypatch.setattr("trt_anon.cli.calibration_view.show_outcome", lambda outcome, console: asked.append("shown"))
+    return asked
+
+
+@needs_rtx
+def test_int8_is_calibrated_first(calibrating: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in gives no calibration, and there is none of the detector's."""
+    monkeypatch.setattr("trt_anon.models.networks.calibration_of", lambda recipe: None)
+    with pytest.raises(UsageError, match="precision int8 needs a calibration; run: trt-anon calibrate"):
+        run(
+            *("build-engine", "yunet", "--target", "sm_86", "--backend", "tensorrt-rtx", "--size", "64x96"),
+            *("--precision", "int8", "--data", str(tmp_path / "holds")),
+        )
+    folder = Path(os.environ["TRT_ANON_CALIBRATION"])
+    assert calibrating == [("yunet", tmp_path / "holds"), "shown", (folder, True)]
+
+
+def test_no_engine_where_recall_does_not_hold(calibrating: list[Any], tmp_path: Path) -> None:
+    failed = run("build-engine", "yunet", "--precision", "int8", "--data", str(tmp_path / "fails"), "--quiet")
+    assert failed.exit_code == 1
+    assert calibrating == [("yunet", tmp_path / "fails"), "shown"]
+
+
+@pytest.mark.parametrize("arguments", [["--precision", "fp16"], ["--precision", "int8", "--calibration", "c.json"]])
+def test_data_is_for_int8(arguments: list[str], tmp_path: Path) -> None:
+    calibration = tmp_path / "c.json"
+    calibration.write_text(
+        Calibration("0" * 64, "0" * 64, "0" * 64, 1, {}, ranges={}, largest={}, weights={}).to_json()
+    )
+    given = [str(calibration) if a == "c.json" else a for a in arguments]
+    with pytest.raises(UsageError, match="--data calibrates for --precision int8 or fp8"):
+        run("build-engine", "yunet", "--data", str(tmp_path), *given)

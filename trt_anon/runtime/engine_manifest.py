@@ -113,7 +113,8 @@ class EngineManifest(StageConfig):
     """What is written beside an engine.
 
     engine_sha256, engine_bytes: of its file, which is loaded only if it has that hash. layers: None where neither the
-    build log nor the inspector told them. build_seconds, build_peak_memory_bytes: what building took of this process.
+    build log nor the inspector told them. build_seconds: what building took. build_peak_memory_bytes: of the process
+    that built, until then.
     scratch_bytes, weights_bytes: device memory that it takes, None where the builder did not say.
     """
 
