@@ -28,7 +28,7 @@ from trt_anon.calibrate.data import Data, read_data
 from trt_anon.calibrate.pictures import Prepared, set_hash
 from trt_anon.calibrate.recall import Recall, RecallMeter, Verdict, compare
 from trt_anon.calibrate.search import Found, smallest_exclusion
-from trt_anon.calibrate.settings import CalibrateConfig
+from trt_anon.calibrate.settings import CalibrateConfig, Reason
 from trt_anon.config import RuntimeConfig
 from trt_anon.detect.families import get_family
 from trt_anon.errors import ModelError, UsageError
@@ -96,9 +96,21 @@ class Subject:
         return pin_input(self.model, 1, height, width)
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A detector that is fitted: everything is known but which of its layers shall run in INT8."""
+
+    subject: Subject
+    data: Data
+    config: CalibrateConfig
+    fitted: Fitted
+    meter: RecallMeter
+    before: Recall
+
+
 def calibrate(
     detector: str | Path,
-    data: str | Path,
+    data: str | Path | LabelSet,
     config: CalibrateConfig | None = None,
     *,
     labels: LabelSet | None = None,
@@ -117,11 +129,29 @@ def calibrate(
     The verdict says whether recall holds; it does not only where no layer at all can run in INT8. Raises UsageError for
     pictures that are unfit to calibrate with, with the reason; InputError for those that cannot be read.
     """
+    drafted = draft(
+        detector, data, config, labels=labels, cache=cache, registry=registry, runtime=runtime, on_progress=on_progress
+    )
+    return choose(drafted, on_progress=on_progress)
+
+
+def draft(
+    detector: str | Path,
+    data: str | Path | LabelSet,
+    config: CalibrateConfig | None = None,
+    *,
+    labels: LabelSet | None = None,
+    cache: str | Path | None = None,
+    registry: Registry | None = None,
+    runtime: RuntimeConfig | None = None,
+    on_progress: OnProgress | None = None,
+) -> Draft:
+    """The first half of `calibrate`: pictures are checked, the network is fitted, the recall of float32 is measured."""
     config, tell = config or CalibrateConfig(), on_progress or _nobody
     require("onnxruntime", "a calibration")
     subject = Subject.load(detector, registry or Registry())
     where = subject.recipe.name
-    divided = read_data(Path(data), config, subject.classes, labels)
+    divided = read_data(data if isinstance(data, LabelSet) else Path(data), config, subject.classes, labels)
     prepared = subject.prepared()
     few = _checked_few(subject, prepared, divided, tell)
     given = None if cache is None else read_cache(Path(cache), subject.model)
@@ -138,22 +168,32 @@ def calibrate(
     fitted = fit(
         subject.model, lambda: prepared.feeds(divided.ranges), few, total, fitting, tell, given=given, where=where
     )
-    draft = _calibration(subject, divided, config, fitted, {})
-    plan = plan_of(subject.model, draft, where=where)
+    return Draft(subject, divided, config, fitted, meter, before)
+
+
+def choose(
+    drafted: Draft, include: Sequence[Reason] | None = None, *, on_progress: OnProgress | None = None
+) -> Outcome:
+    """The second half: which layers run in INT8. include: instead of that of the draft's settings."""
+    subject, fitted, tell = drafted.subject, drafted.fitted, on_progress or _nobody
+    config = drafted.config if include is None else drafted.config.model_copy(update={"include": tuple(include)})
+    where = subject.recipe.name
+    plan = plan_of(subject.model, _calibration(subject, drafted.data, config, fitted, {}), where=where)
     candidates = [
         name for name, layer in plan.layers.items() if layer.outside is None or layer.outside in config.include
     ]
     if not candidates:
         raise ModelError(f"{where}: has no layer that could run in INT8; see --include")
     counts = multiply_adds(subject.pinned(), find_layers(subject.model))
-    found = smallest_exclusion(candidates, fitted.errors, counts, _judge(plan, meter, before, config, tell, where))
+    judge = _judge(plan, drafted.meter, drafted.before, config, tell, where)
+    found = smallest_exclusion(candidates, fitted.errors, counts, judge)
     high = {
         name: layer.outside if name not in candidates and layer.outside is not None else "recall"
         for name, layer in plan.layers.items()
         if name not in found.inside
     }
-    calibration = _calibration(subject, divided, config, fitted, high)
-    report = _report(subject, divided, config, fitted, plan, calibration, found, before, meter.labels, counts)
+    calibration = _calibration(subject, drafted.data, config, fitted, high)
+    report = _report(drafted, config, plan, calibration, found, counts)
     return Outcome(subject.recipe, calibration, _final(found), report)
 
 
@@ -253,17 +293,14 @@ def _short(value: float | np.floating[Any]) -> float:
 
 
 def _report(
-    subject: Subject,
-    data: Data,
+    drafted: Draft,
     config: CalibrateConfig,
-    fitted: Fitted,
     plan: Plan,
     calibration: Calibration,
     found: Found,
-    before: Recall,
-    labels: LabelSet,
     counts: Mapping[str, int],
 ) -> dict[str, Any]:
+    subject, data, fitted, before = drafted.subject, drafted.data, drafted.fitted, drafted.before
     every = sum(counts.values())
     own, objects = before.share()
     layers = [
@@ -294,7 +331,7 @@ def _report(
             "objects": objects,
             "labels": "given" if data.labelled else f"what float32 is sure of (score {config.confident:g} and more)",
             "left_out_as_in_both": data.shared,
-            "classes": list(labels.class_names),
+            "classes": list(drafted.meter.labels.class_names),
         },
         "recall_float32": own / objects,
         "recall": _final(found).to_dict(),
