@@ -220,14 +220,16 @@ def row(before: Recall, after: Recall, config: CalibrateConfig, share: float) ->
     worst = max(verdict.drops[1:], key=lambda drop: drop.points)
     found, objects = after.share()
     return {
-        "recall": found / objects, "points_lost": verdict.overall.points, "worst_size_px": worst.name,
+        "recall": found / objects, "points_lost": verdict.overall.points,
+        "objects_lost": int((before.found & ~after.found).sum()),
+        "objects_gained": int((after.found & ~before.found).sum()), "worst_size_px": worst.name,
         "worst_size_points_lost": worst.points, "boxes_on_nothing": after.wrong, "multiply_adds_in_int8": share,
     }  # fmt: skip
 
 
 def speed_of(subject: Subject, networks: Mapping[str, onnx.ModelProto], registry: Registry) -> dict[str, Any]:
     """Milliseconds of one inference on one thread, all in turn."""
-    from trt_anon.calibrate.run import Subject as Loaded
+    from trt_anon.calibrate.subject import Subject as Loaded
 
     loaded = Loaded.load(subject.name, registry)
     width, height = loaded.family.input_spec.size_px or PIXELS_PX
@@ -282,7 +284,10 @@ def tell(title: str, done: int, total: int) -> None:
 
 def table(figures: Mapping[str, Any]) -> str:
     """All detectors and networks, as Markdown."""
-    heads = ("detector", "network", "recall", "points lost", "worst size", "boxes on nothing", "multiply-adds in INT8")
+    heads = (
+        "detector", "network", "recall", "points lost", "objects lost, gained", "worst size", "boxes on nothing",
+        "multiply-adds in INT8",
+    )  # fmt: skip
     lines = [f"| {' | '.join(heads)} | times float32's speed |", "|---" * (len(heads) + 1) + "|"]
     for name, one in figures.items():
         for network, entry in one["networks"].items():
@@ -292,11 +297,13 @@ def table(figures: Mapping[str, Any]) -> str:
             worst = (
                 "" if network == "float32" else f"{entry['worst_size_points_lost']:+.2f} ({entry['worst_size_px']} px)"
             )
-            lines.append(
-                f"| {name if network == 'float32' else ''} | {network} | {entry['recall']:.1%} | {lost} | {worst} | "
-                f"{entry['boxes_on_nothing']} | {entry['multiply_adds_in_int8']:.0%} | "
-                f"{'' if times is None else f'{times:.2f}'} |"
-            )
+            churn = "" if network == "float32" else f"{entry['objects_lost']}, {entry['objects_gained']}"
+            cells = (
+                name if network == "float32" else "", network, f"{entry['recall']:.1%}", lost, churn, worst,
+                str(entry["boxes_on_nothing"]), f"{entry['multiply_adds_in_int8']:.0%}",
+                "" if times is None else f"{times:.2f}",
+            )  # fmt: skip
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

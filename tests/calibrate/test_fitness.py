@@ -10,7 +10,7 @@ from PIL import Image
 
 from trt_anon.build.quantize.network import opened
 from trt_anon.calibrate import CalibrateConfig, calibrate, fitness
-from trt_anon.calibrate.run import Subject
+from trt_anon.calibrate.subject import Subject
 from trt_anon.errors import UsageError
 from trt_anon.models.registry import Registry
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trt_anon.calibrate.recall import Drop, Recall, Verdict, compare
-from trt_anon.calibrate.run import advice
+from trt_anon.calibrate.report import advice
 from trt_anon.calibrate.search import MOST_RETURNS, smallest_exclusion
 from trt_anon.calibrate.settings import CalibrateConfig
 

@@ -69,12 +69,8 @@ def test_a_calibration_is_checked(calibrated, invoke, small_yunet, faces_folder,
 
 
 def test_unfit_pictures_are_refused(invoke, small_yunet, faces_folder, tmp_path):
-    for path in sorted((faces_folder / "images").iterdir())[:40]:
+    for path in sorted((faces_folder / "images").iterdir())[:20]:
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    result = invoke("calibrate", small_yunet, tmp_path, "--labels", faces_folder, "--images", 32)
-    assert result.exit_code in (0, 1), "32 of 40 are enough"
-    for path in sorted(tmp_path.iterdir())[20:]:
-        path.unlink()
     result = invoke("calibrate", small_yunet, tmp_path, "--labels", faces_folder)
     assert result.exit_code == 2
     assert "20 different pictures; ranges need at least 32" in str(result.exception)
