@@ -53,8 +53,15 @@ class Calibration:
                     raise ConfigError(f"calibration: {name} of {key!r} are not finite")
 
     def to_json(self) -> str:
-        """The calibration as JSON text, the same for equal calibrations."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        """The calibration as JSON text, the same for equal calibrations; a line for each value and layer."""
+        entries = []
+        for name, value in sorted({"format": FORMAT, **asdict(self)}.items()):
+            if isinstance(value, dict) and value:
+                inner = ",\n".join(f"  {_json(key)}: {_json(value[key])}" for key in sorted(value))
+                entries.append(f" {_json(name)}: {{\n{inner}\n }}")
+            else:
+                entries.append(f" {_json(name)}: {_json(value)}")
+        return "{\n" + ",\n".join(entries) + "\n}\n"
 
     @classmethod
     def from_json(cls, text: str, where: str = "calibration") -> Calibration:
@@ -81,3 +88,7 @@ class Calibration:
             return cls.from_json(path.read_text(encoding="utf-8"), str(path))
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read {path}: {error}") from error
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))

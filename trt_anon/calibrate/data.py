@@ -33,14 +33,18 @@ class Data:
     shared: int = 0
 
 
-def read_data(path: Path, config: CalibrateConfig, classes: Sequence[str], labels: LabelSet | None = None) -> Data:
+def read_data(
+    source: Path | LabelSet, config: CalibrateConfig, classes: Sequence[str], labels: LabelSet | None = None
+) -> Data:
     """Divide pictures into those for ranges and those for recall; a seed always divides alike.
 
-    path: a folder of images, or labels in any form that `read_labels` knows. labels: measure recall on these, and take
-    ranges from `path` alone. Raises InputError for files that cannot be read, UsageError for too few pictures.
+    source: a folder of images, or labels in any form that `read_labels` knows. labels: measure recall on these, and
+    take ranges from `source` alone. Raises InputError for files that cannot be read, UsageError for too few pictures.
     """
-    own = read_labels(path, classes=tuple(classes)) if labels is None and is_labelled(path) else None
-    paths = _pictures(path) if own is None else [image.path for image in own.images]
+    own = source if isinstance(source, LabelSet) else None
+    if isinstance(source, Path) and labels is None and is_labelled(source):
+        own = read_labels(source, classes=tuple(classes))
+    paths = [image.path for image in own.images] if own is not None else _pictures(source)
     if labels is not None:
         ranges, _ = sample(paths, config.images, config.seed)
         hashes = content_hashes(ranges)
@@ -80,10 +84,11 @@ def _checked(data: Data) -> Data:
     return data
 
 
-def _pictures(path: Path) -> list[Path]:
-    if path.is_file():
-        return [image.path for image in read_labels(path).images]
-    return pictures_in(path)
+def _pictures(source: Path | LabelSet) -> list[Path]:
+    if isinstance(source, LabelSet) or source.is_file():
+        labels = source if isinstance(source, LabelSet) else read_labels(source)
+        return [image.path for image in labels.images]
+    return pictures_in(source)
 
 
 def _unlabelled(path: Path) -> LabelledImage:

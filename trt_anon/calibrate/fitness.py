@@ -86,14 +86,17 @@ def check_preprocessing(
         return float(found.scores[found.scores >= level].sum())
 
     own = np.array([confidence(feed[name]) for feed in feeds])
+    better = {}
     for change, words in VARIANTS.values():
         other = np.array([confidence(change(feed[name])) for feed in feeds])
         wins, losses = int((other > own * _BETTER).sum()), int((own > other * _BETTER).sum())
         if other.sum() > _BETTER * own.sum() and _by_chance(wins, losses) < _SURE:
-            raise UsageError(
+            better[float(other.sum())] = (
                 f"unfit to calibrate with: the detector is surer of what it finds (in {wins} of {len(feeds)} pictures, "
                 f"less sure in {losses}) {words}"
             )
+    if better:
+        raise UsageError(better[max(better)])
     if not own.any():
         raise UsageError(
             f"unfit to calibrate with: the detector finds nothing in any of {len(feeds)} pictures; they show nothing "

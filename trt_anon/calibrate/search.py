@@ -31,6 +31,11 @@ class Found:
     verdict: Verdict
     steps: list[Step] = field(default_factory=list)
 
+    @property
+    def final(self) -> Verdict:
+        """The verdict on what was found; nothing in INT8 is a failure, for the reason of the first verdict."""
+        return self.verdict if self.inside else self.steps[0].verdict
+
 
 def smallest_exclusion(
     candidates: Sequence[str], errors: Mapping[str, float], multiply_adds: Mapping[str, int], judge: Judge

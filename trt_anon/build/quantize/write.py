@@ -43,9 +43,10 @@ def scale_of(clip: NDArray[np.float64] | float, codes: Codes = "int8") -> NDArra
     """The step between two codes (FP8: at the value 1) for a largest magnitude; a number that a half holds."""
     exact = np.asarray(clip, np.float64) / LARGEST_CODE[codes]
     exact = np.where(exact > 0, exact, 1.0 / LARGEST_CODE[codes])  # of nothing but zeros: any
-    rounded = np.minimum(exact, float(np.finfo(np.float16).max)).astype(np.float16)
+    largest = np.finfo(np.float16).max
+    rounded = np.minimum(exact, float(largest)).astype(np.float16)
     low = rounded.astype(np.float64) < exact
-    rounded = np.where(low, np.nextafter(rounded, np.float16(np.inf)), rounded)
+    rounded = np.where(low, np.nextafter(rounded, largest), rounded)
     return np.asarray(np.maximum(rounded.astype(np.float32), _SMALLEST_SCALE), np.float32)
 
 
