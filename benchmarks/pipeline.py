@@ -24,8 +24,8 @@ from trt_anon.config import AnonymizeConfig
 from trt_anon.machine import usable_cores
 from trt_anon.models.registry import Registry
 from trt_anon.pipeline.detection import FrameDetector
-from trt_anon.pipeline.loop import anonymize_frames, stored_regions
-from trt_anon.redact.frame import Redactor
+from trt_anon.pipeline.loop import anonymize_frames
+from trt_anon.pipeline.redaction import Redaction
 from trt_anon.sink.pyav import PyAVSink
 from trt_anon.source.pyav import PyAVSource
 
@@ -38,7 +38,7 @@ class Stages:
     def __init__(self, clip: Path, config: AnonymizeConfig, scratch: Path) -> None:
         self.clip, self.config, self.out = clip, config, scratch / "out.mp4"
         self.detector = FrameDetector.load(config, Registry())
-        self.redactor = Redactor(config.redact)
+        self.redaction = Redaction(config)
         source = PyAVSource(clip)
         self.info = source.info
         self.frames = list(source)
@@ -62,7 +62,7 @@ class Stages:
 
     def redact(self) -> None:
         for frame, found in zip(self.frames, self.found, strict=True):
-            self.redactor.redact(frame, stored_regions(frame, found, self.config.redact))
+            self.redaction.apply(frame, found)
 
     def encode(self) -> None:
         sink = PyAVSink(self.out, source_path=self.clip, info=self.info, config=self.config.sink)
@@ -73,7 +73,7 @@ class Stages:
     def pipeline(self) -> None:
         source = PyAVSource(self.clip)
         sink = PyAVSink(self.out, source_path=self.clip, info=self.info, config=self.config.sink)
-        anonymize_frames(source, sink, self.detector, self.redactor, self.config.redact, self.config.pipeline)
+        anonymize_frames(source, sink, self.detector, self.redaction, self.config.pipeline)
         source.close()
 
 

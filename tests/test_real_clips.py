@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 
 from trt_anon.api import Anonymizer
-from trt_anon.config import RedactConfig
-from trt_anon.pipeline import loop
-from trt_anon.pipeline.loop import stored_regions
+from trt_anon.pipeline import redaction
 from trt_anon.source.pyav import PyAVSource
-from trt_anon.types import Detections, Frame, Region
+from trt_anon.types import Detections, Frame
 
 pytestmark = pytest.mark.dataset
 
@@ -126,12 +124,14 @@ def test_real_clip(
     target = tmp_path / "out" / f"made{source.suffix}"
     found: list[Detections] = []
 
-    def watch(frame: Frame, detections: Detections, config: RedactConfig) -> list[Region]:
+    layers = redaction.Redaction.layers
+
+    def watch(self: redaction.Redaction, frame: Frame, detections: Detections) -> tuple[redaction.Layer, ...]:
         assert frame.index == len(found)
         found.append(detections)
-        return stored_regions(frame, detections, config)
+        return layers(self, frame, detections)
 
-    monkeypatch.setattr(loop, "stored_regions", watch)
+    monkeypatch.setattr(redaction.Redaction, "layers", watch)
     report = anonymizer.files([source], target)
     assert report.exit_code == 0, report.files[0].error
     assert [p.name for p in target.parent.iterdir()] == [target.name]

@@ -19,8 +19,8 @@ from trt_anon.job.inputs import Plan, Task, check_apart, is_folder, plan
 from trt_anon.job.report import FileReport, JobReport
 from trt_anon.models.registry import Registry
 from trt_anon.pipeline.detection import FrameDetector, PendingDetections, choose_recipes, with_growth
-from trt_anon.pipeline.loop import detect_frames, stored_regions
-from trt_anon.redact.frame import Redactor
+from trt_anon.pipeline.loop import detect_frames
+from trt_anon.pipeline.redaction import Redaction
 from trt_anon.types import PIXEL_FORMATS, Detections, Frame
 
 __all__ = ["Anonymizer", "Event", "FileReport", "JobReport", "OnEvent"]
@@ -69,7 +69,7 @@ class Anonymizer:
         recipes = choose_recipes(self.config, registry)
         self.config = with_growth(self.config, recipes)
         self._detector = FrameDetector.load(self.config, registry, recipes)
-        self._redactor = Redactor(self.config.redact)
+        self._redaction = Redaction(self.config)
         self._closed = False
 
     def __enter__(self) -> Anonymizer:
@@ -100,7 +100,7 @@ class Anonymizer:
         """
         self._check_open()
         task = _only_task(source, Path(destination), overwrite=overwrite, single_file=True)
-        return anonymize_file(task, self.config, self._detector, self._redactor, overwrite=overwrite, on_event=on_event)
+        return anonymize_file(task, self.config, self._detector, overwrite=overwrite, on_event=on_event)
 
     def files(
         self,
@@ -121,7 +121,7 @@ class Anonymizer:
     def run(self, job: Plan, *, overwrite: bool = False, on_event: OnEvent | None = None) -> JobReport:
         """Carry out a plan."""
         self._check_open()
-        return anonymize_files(job, self.config, self._detector, self._redactor, overwrite=overwrite, on_event=on_event)
+        return anonymize_files(job, self.config, self._detector, overwrite=overwrite, on_event=on_event)
 
     def detect(self, frames: Frames | Sequence[Frames]) -> list[Detections]:
         """Find objects in RGB pictures.
@@ -194,7 +194,7 @@ class Anonymizer:
         if out is not frames:
             _copy_into(frames, out)
         for frame, found in zip(targets, detections, strict=True):
-            self._redactor.redact(frame, stored_regions(frame, found, self.config.redact))
+            self._redaction.apply(frame, found)
         return out
 
     def _check_open(self) -> None:

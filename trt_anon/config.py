@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trt_anon.errors import ConfigError
+from trt_anon.regions.schema import RegionsConfig
 
 ClassName = Literal["face", "license_plate"]
 PresetName = Literal["fast", "balanced", "thorough"]
@@ -132,6 +133,7 @@ class AnonymizeConfig(StageConfig):
     sink: SinkConfig = SinkConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     pipeline: PipelineConfig = PipelineConfig()
+    regions: RegionsConfig = RegionsConfig()
 
     @classmethod
     def from_toml(cls, path: str | Path) -> AnonymizeConfig:

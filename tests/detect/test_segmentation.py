@@ -9,7 +9,7 @@ from PIL import Image
 from trt_anon.config import RedactConfig
 from trt_anon.detect.families import get_family
 from trt_anon.errors import ConfigError, ModelError
-from trt_anon.pipeline.loop import stored_regions
+from trt_anon.pipeline.redaction import stored_regions
 from trt_anon.redact.frame import Redactor
 from trt_anon.redact.polygon import polygon_mask
 from trt_anon.types import PIXEL_FORMATS, Frame

@@ -14,7 +14,7 @@ from trt_anon.evaluate.settings import EvaluateConfig
 from trt_anon.evaluate.tally import Tally, redaction_levels
 from trt_anon.geometry import turn_upright
 from trt_anon.metrics.privacy import cover
-from trt_anon.pipeline.loop import stored_regions
+from trt_anon.pipeline.redaction import stored_regions
 from trt_anon.redact.frame import Redactor
 from trt_anon.types import PIXEL_FORMATS, Detections, Frame, Orientation
 

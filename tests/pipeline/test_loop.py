@@ -17,8 +17,8 @@ from trt_anon.config import AnonymizeConfig, PipelineConfig, RedactConfig
 from trt_anon.errors import InputError, ModelError, OutputError
 from trt_anon.job.publish import atomic_output
 from trt_anon.media import MediaInfo
-from trt_anon.pipeline.loop import anonymize_frames, detect_frames, stored_regions
-from trt_anon.redact.frame import Redactor
+from trt_anon.pipeline.loop import anonymize_frames, detect_frames
+from trt_anon.pipeline.redaction import Redaction, stored_regions
 from trt_anon.sink.pyav import PyAVSink
 from trt_anon.source.pyav import PyAVSource
 from trt_anon.types import PIXEL_FORMATS, Detections, Frame, Orientation
@@ -100,21 +100,23 @@ class Finds:
             return Detections(box, np.ones(1, np.float32), ids, Finds.class_names)
 
 
-class Breaks(Redactor):
-    def __init__(self, config: RedactConfig, fail_at: int) -> None:
-        super().__init__(config)
+CONFIG = AnonymizeConfig(redact=RedactConfig(method="solid", shape="box", grow=1.0))
+
+
+class Breaks(Redaction):
+    def __init__(self, fail_at: int) -> None:
+        super().__init__(CONFIG)
         self._fail_at = fail_at
 
-    def redact(self, frame: Frame, regions: Any) -> None:
+    def apply(self, frame: Frame, detections: Detections) -> None:
         if frame.index == self._fail_at:
             raise ValueError("a region holds values that are not finite")
-        super().redact(frame, regions)
+        super().apply(frame, detections)
 
 
-def run(source: Any, sink: Any, detector: Any, redactor: Redactor | None = None, **options: Any) -> Any:
-    config = RedactConfig(method="solid", shape="box", grow=1.0)
+def run(source: Any, sink: Any, detector: Any, redaction: Redaction | None = None, **options: Any) -> Any:
     return anonymize_frames(
-        source, sink, detector, redactor or Redactor(config), config, PipelineConfig(queue_frames=2), **options
+        source, sink, detector, redaction or Redaction(CONFIG), PipelineConfig(queue_frames=2), **options
     )
 
 
@@ -147,7 +149,7 @@ def test_every_frame_arrives_once_in_order_with_its_own_redaction() -> None:
         ("source", InputError),
         ("submit", ModelError),
         ("result", ModelError),
-        ("redactor", ValueError),
+        ("redaction", ValueError),
         ("sink", OutputError),
         ("callback", KeyboardInterrupt),
     ],
@@ -157,14 +159,14 @@ def test_a_failure_of_any_stage_at_any_place_aborts_the_sink_and_ends_all_thread
 ) -> None:
     sink = Sink(fail_at=at if stage == "sink" else None)
     detector = Finds(at, stage) if stage in ("submit", "result") else Finds()
-    redactor = Breaks(RedactConfig(), at) if stage == "redactor" else None
+    redaction = Breaks(at) if stage == "redaction" else None
 
     def interrupt(done: int) -> None:
         if stage == "callback" and done == at + 1:
             raise KeyboardInterrupt
 
     with pytest.raises(expected):
-        run(Source(at if stage == "source" else None), sink, detector, redactor, on_frame=interrupt)
+        run(Source(at if stage == "source" else None), sink, detector, redaction, on_frame=interrupt)
     assert sink.calls == ["abort"]
     assert len(sink.frames) <= at + 1, "nothing after the failure is written"
     assert [f.index for f in sink.frames] == list(range(len(sink.frames)))

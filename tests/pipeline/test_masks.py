@@ -12,7 +12,7 @@ from trt_anon.config import RedactConfig, Scale
 from trt_anon.detect.families import get_family
 from trt_anon.geometry import turn_upright
 from trt_anon.pipeline.detection import Detector, FrameDetector
-from trt_anon.pipeline.loop import stored_regions
+from trt_anon.pipeline.redaction import stored_regions
 from trt_anon.redact.frame import Redactor
 from trt_anon.runtime.base import TensorSpec
 from trt_anon.types import PIXEL_FORMATS, Frame, Orientation

@@ -14,9 +14,10 @@ from trt_anon.errors import PipelineError, TrtAnonError
 from trt_anon.job.inputs import Plan, Task
 from trt_anon.job.publish import atomic_output
 from trt_anon.job.report import FileReport, JobReport
+from trt_anon.media import MediaInfo
 from trt_anon.pipeline.detection import FrameDetector
 from trt_anon.pipeline.loop import LoopReport, anonymize_frames
-from trt_anon.redact.frame import Redactor
+from trt_anon.pipeline.redaction import Redaction
 from trt_anon.sink.base import Sink
 from trt_anon.sink.images import ImageSink
 from trt_anon.sink.pyav import PyAVSink
@@ -48,7 +49,6 @@ def anonymize_file(
     task: Task,
     config: AnonymizeConfig,
     detector: FrameDetector,
-    redactor: Redactor,
     *,
     overwrite: bool = False,
     on_event: OnEvent | None = None,
@@ -76,14 +76,18 @@ def anonymize_file(
                 source,
                 sink,
                 detector,
-                redactor,
-                config.redact,
+                Redaction(config, task.source, shown_seconds=_shown_seconds(source.info)),
                 config.pipeline,
                 lambda frames: tell(Event("frames", task, frames, total)),
             )
         finally:
             source.close()
     return _done(task, loop, detector.class_names, time.perf_counter() - start)
+
+
+def _shown_seconds(info: MediaInfo) -> float:
+    """How long a frame is shown, on average: what comes or goes meanwhile is looked for in that time."""
+    return float(1 / info.average_rate) if info.average_rate else 0.0
 
 
 def _done(task: Task, loop: LoopReport, class_names: Sequence[str], seconds: float) -> FileReport:
@@ -103,7 +107,6 @@ def anonymize_files(
     job: Plan,
     config: AnonymizeConfig,
     detector: FrameDetector,
-    redactor: Redactor,
     *,
     overwrite: bool = False,
     on_event: OnEvent | None = None,
@@ -125,7 +128,7 @@ def anonymize_files(
     def one(task: Task) -> FileReport:
         began = time.perf_counter()
         try:
-            report = anonymize_file(task, config, detector, redactor, overwrite=overwrite, on_event=tell)
+            report = anonymize_file(task, config, detector, overwrite=overwrite, on_event=tell)
         except TrtAnonError as error:
             report = _failure(task, error, time.perf_counter() - began)
         except MemoryError:

@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from trt_anon.config import PipelineConfig, RedactConfig
+from trt_anon.config import PipelineConfig
 from trt_anon.pipeline.conveyor import Conveyor, Stage
 from trt_anon.pipeline.detection import FrameDetector, PendingDetections
-from trt_anon.redact.frame import Redactor
-from trt_anon.redact.region import grow_regions, regions_to_stored
+from trt_anon.pipeline.redaction import Redaction
 from trt_anon.sink.base import Sink
 from trt_anon.source.base import Source
-from trt_anon.types import Detections, Frame, Region
+from trt_anon.types import Detections, Frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +24,6 @@ class LoopReport:
     objects: Mapping[str, int]
     seconds: float
     busy_seconds: Mapping[str, float]
-
-
-def stored_regions(frame: Frame, detections: Detections, config: RedactConfig) -> list[Region]:
-    """The regions to redact in a frame, in its stored pixels."""
-    upright = grow_regions(
-        detections.boxes_xyxy_px, grow=config.growth, shape=config.shape, contours_px=detections.contours_px
-    )
-    return regions_to_stored(upright, frame.width_px, frame.height_px, frame.orientation)
 
 
 def detect_frames(
@@ -55,8 +46,7 @@ def anonymize_frames(
     source: Source,
     sink: Sink,
     detector: FrameDetector,
-    redactor: Redactor,
-    redact: RedactConfig,
+    redaction: Redaction,
     config: PipelineConfig,
     on_frame: Callable[[int], None] | None = None,
 ) -> LoopReport:
@@ -71,7 +61,7 @@ def anonymize_frames(
     def redact_frame(item: tuple[Frame, PendingDetections]) -> Frame:
         frame, pending = item
         detections = pending.result()
-        redactor.redact(frame, stored_regions(frame, detections, redact))
+        redaction.apply(frame, detections)
         for class_id in detections.class_ids.tolist():
             objects[detections.class_names[class_id]] += 1
         return frame

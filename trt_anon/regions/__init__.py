@@ -1,0 +1,1 @@
+"""Regions that people draw: what they are in a file, and where they are at a moment."""
