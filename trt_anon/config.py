@@ -120,9 +120,15 @@ class RuntimeConfig(StageConfig):
 
 
 class PipelineConfig(StageConfig):
-    """How many frames may wait between two stages; bounds the memory of a job."""
+    """How frames go through the stages.
+
+    queue_frames: how many may wait between two stages; bounds the memory of a job. on_error: what a fault in a frame
+    leads to. `stop`: no output. `redact-frame`: that frame is redacted whole and counted; what cannot be written, and a
+    file of which no frame goes through, is an error all the same.
+    """
 
     queue_frames: Annotated[int, Field(ge=1, le=256)] = 4
+    on_error: Literal["stop", "redact-frame"] = "stop"
 
 
 class AnonymizeConfig(StageConfig):

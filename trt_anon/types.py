@@ -119,6 +119,7 @@ class Frame:
     rows may be padded (any positive row stride), samples within a row are contiguous.
     pts: presentation time in units of `time_base`, None for an image.
     native: the object that owns the planes' memory (an `av.VideoFrame`), None if NumPy does.
+    concealed: the decoder had to guess some of it, or gave nothing: whoever shows it redacts it whole.
     """
 
     planes: tuple[Plane, ...]
@@ -132,6 +133,7 @@ class Frame:
     orientation: Orientation = Orientation.NORMAL
     pixel_aspect: Fraction = Fraction(1)
     native: Any = None
+    concealed: bool = False
 
     def __post_init__(self) -> None:
         expected = self.pixel_format.plane_shapes(self.width_px, self.height_px)

@@ -88,7 +88,7 @@ def test_options_reach_the_configuration(
         "--detect": "faces,plates", "--preset": "fast", "--threshold": 0.25, "--redact": "pixelate", "--strength": 0.5,
         "--shape": "rounded", "--audio": "drop", "--subtitles": "drop", "--metadata": "keep",
         "--quality": 33, "--codec": "av1", "--encoder-preset": "9", "--device": "cpu", "--runtime": "onnxruntime",
-        "--threads": 3, "--config": config,
+        "--threads": 3, "--config": config, "--on-error": "redact-frame",
     }  # fmt: skip
     words = [word for pair in given.items() for word in pair]
     result = invoke("anonymize", "a.mp4", "-o", "b.mp4", *words, "--detector", "yunet", "--detector", "x.toml")
@@ -104,7 +104,7 @@ def test_options_reach_the_configuration(
             "metadata": "keep",
         },
         "runtime": {"device": "cpu", "runtime": "onnxruntime", "threads": 3, "precision": RuntimeConfig().precision},
-        "pipeline": {"queue_frames": 3},
+        "pipeline": {"queue_frames": 3, "on_error": "redact-frame"},
     }  # fmt: skip
     invoke("anonymize", "a.mp4", "-o", "b.mp4", "--detect", "PLATES, plate", "--grow", "1.7")
     assert seen[1].detect.classes == ("license_plate",)
@@ -192,6 +192,7 @@ def test_the_summary_has_figures_and_no_boxes(invoke: Invoke, samples: Path, tmp
     seconds, fps = totals.pop("seconds"), totals.pop("fps")
     assert totals == {
         "files": 3, "done": 2, "failed": 1, "skipped": 0, "frames": 9, "objects": {"face": 9}, "exit_code": 1,
+        "frames_redacted_whole": {},
     }  # fmt: skip
     assert fps == pytest.approx(9 / seconds, rel=0.1)
     by_name = {Path(f["source"]).name: f for f in report["files"]}
@@ -201,6 +202,7 @@ def test_the_summary_has_figures_and_no_boxes(invoke: Invoke, samples: Path, tmp
     assert by_name["bad.mp4"]["error_type"] == "InputError"
     assert set(by_name["face.mp4"]) == {
         "source", "destination", "status", "kind", "frames", "objects", "seconds", "fps", "error", "error_type",
+        "frames_redacted_whole",
     }  # fmt: skip
 
     def numbers(value: Any) -> int:

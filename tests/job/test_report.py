@@ -43,8 +43,8 @@ def test_exit_codes(files: tuple[FileReport, ...], code: int) -> None:
 def test_totals() -> None:
     report = JobReport(
         (
-            done(frames=30, objects={"face": 5}, seconds=2.0),
-            done("c.mp4", frames=10, objects={"face": 1, "license_plate": 2}, seconds=1.0),
+            done(frames=30, objects={"face": 5}, seconds=2.0, frames_redacted_whole={"decode": 2, "detect": 1}),
+            done("c.mp4", frames=10, objects={"face": 1, "license_plate": 2}, frames_redacted_whole={"decode": 1}),
             failed(InputError("broken")),
             SKIPPED,
         ),
@@ -58,7 +58,7 @@ def test_totals() -> None:
     totals = json.loads(report.to_json())["totals"]
     assert totals == {
         "files": 4, "done": 2, "failed": 1, "skipped": 1, "frames": 40, "objects": {"face": 6, "license_plate": 2},
-        "seconds": 2.5, "fps": 16.0, "exit_code": 1,
+        "frames_redacted_whole": {"decode": 3, "detect": 1}, "seconds": 2.5, "fps": 16.0, "exit_code": 1,
     }  # fmt: skip
     assert json.loads(report.to_json())["version"] == "1.2.3"
 
@@ -67,7 +67,7 @@ def test_a_file_in_json() -> None:
     values = json.loads(JobReport((failed(InputError("b.jpg is broken")),), 1.0).to_json())["files"][0]
     assert values == {
         "source": "b.jpg", "destination": "out/b.jpg", "status": "failed", "kind": "image", "frames": 0, "objects": {},
-        "seconds": 0.5, "fps": 0.0, "error": "b.jpg is broken", "error_type": "InputError",
+        "frames_redacted_whole": {}, "seconds": 0.5, "fps": 0.0, "error": "b.jpg is broken", "error_type": "InputError",
     }  # fmt: skip
 
 

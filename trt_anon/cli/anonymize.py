@@ -111,6 +111,15 @@ def anonymize(
             "--encoder-preset", help="The encoder's own speed setting, for example medium.", rich_help_panel=OUTPUT
         ),
     ] = None,
+    on_error: Annotated[
+        str | None,
+        typer.Option(
+            "--on-error",
+            metavar="stop|redact-frame",
+            help="A fault in a frame: no output, or that frame redacted whole and counted.  \\[default: stop]",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     overwrite: options.Overwrite = False,
     json: Annotated[
         Path | None,
@@ -151,6 +160,7 @@ def anonymize(
         quality=quality,
         codec=codec,
         encoder_preset=encoder_preset,
+        on_error=on_error,
         device=device,
         runtime=runtime,
         precision=precision,
@@ -173,6 +183,14 @@ def show(report: JobReport, *, quiet: bool) -> None:
     for file in report.files:
         if file.status == "failed":
             errors.print(f"[bold red]failed[/] {escape(str(file.source))}: {escape(file.error or '')}", highlight=False)
+        elif file.frames_redacted_whole:
+            count = sum(file.frames_redacted_whole.values())
+            stages = ", ".join(f"{name} {n}" for name, n in file.frames_redacted_whole.items())
+            errors.print(
+                f"[bold yellow]redacted whole[/] {escape(str(file.source))}: {count} of {file.frames} frames, where a "
+                f"stage failed ({stages})",
+                highlight=False,
+            )
     if quiet:
         return
     found = ", ".join(f"{count} {name.replace('_', ' ')} boxes" for name, count in report.objects.items())

@@ -45,6 +45,16 @@ def check_finite(family: str, what: str, *arrays: NDArray[Any]) -> None:
             raise ModelError(f"{family}: the model gave {what} that are not finite; do not trust this model or device")
 
 
+def check_no_nan(family: str, outputs: Mapping[str, NDArray[Any]]) -> None:
+    """Raise ModelError where any output holds NaN: even what a family would skip says that the device or model broke.
+
+    Infinities are left to the family: a size that overflows where nothing is found is no fault.
+    """
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and np.isnan(array.min(initial=np.inf)):  # min hands NaN on
+            raise ModelError(f"{family}: output {name!r} holds values that are no numbers; do not trust this model")
+
+
 def check_probabilities(family: str, scores: NDArray[Any]) -> None:
     """Raise ModelError where scores are not finite or not probabilities, as of a model whose last layer was cut off."""
     check_finite(family, "scores", scores)

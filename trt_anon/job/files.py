@@ -100,6 +100,7 @@ def _done(task: Task, loop: LoopReport, class_names: Sequence[str], seconds: flo
         frames=loop.frames,
         objects=objects,
         seconds=seconds,
+        frames_redacted_whole=loop.frames_redacted_whole,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +15,13 @@ from trt_anon.errors import MissingError, TrtAnonError
 from trt_anon.job.publish import as_output_error, atomic_output
 
 Status = Literal["done", "failed", "skipped"]
+
+
+def _sum(counts: Iterable[Mapping[str, int]]) -> Mapping[str, int]:
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return MappingProxyType(dict(total))
 
 
 def _version() -> str:
@@ -28,9 +35,10 @@ def _version() -> str:
 class FileReport:
     """What became of one input file.
 
-    objects: detections per class, summed over frames. seconds: wall time of this file. error: what went wrong, in
-    words; error_type: the name of its class; exit_code: what the command line returns for it. A file is `skipped` if
-    it lay in an input folder and is no media.
+    objects: detections per class, summed over frames. frames_redacted_whole: by the stage that failed in them, with
+    `on_error="redact-frame"`. seconds: wall time of this file. error: what went wrong, in words; error_type: the name
+    of its class; exit_code: what the command line returns for it. A file is `skipped` if it lay in an input folder and
+    is no media.
     """
 
     source: Path
@@ -43,9 +51,11 @@ class FileReport:
     error: str | None = None
     error_type: str | None = None
     exit_code: int = 0
+    frames_redacted_whole: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "objects", MappingProxyType(dict(self.objects)))
+        for name in ("objects", "frames_redacted_whole"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         if (self.status == "failed") != (self.error is not None):
             raise ValueError("a failed file has an error, another one has none")
 
@@ -85,6 +95,7 @@ class FileReport:
             "kind": self.kind,
             "frames": self.frames,
             "objects": dict(self.objects),
+            "frames_redacted_whole": dict(self.frames_redacted_whole),
             "seconds": round(self.seconds, 3),
             "fps": round(self.fps, 2),
             "error": self.error,
@@ -126,11 +137,12 @@ class JobReport:
     @property
     def objects(self) -> Mapping[str, int]:
         """Detections per class over all files."""
-        total: Counter[str] = Counter()
-        for file in self.files:
-            for name, count in file.objects.items():
-                total[name] += count
-        return MappingProxyType(dict(total))
+        return _sum(file.objects for file in self.files)
+
+    @property
+    def frames_redacted_whole(self) -> Mapping[str, int]:
+        """Frames redacted whole over all files, by the stage that failed in them."""
+        return _sum(file.frames_redacted_whole for file in self.files)
 
     @property
     def fps(self) -> float:
@@ -157,6 +169,7 @@ class JobReport:
                 "skipped": self.skipped,
                 "frames": self.frames,
                 "objects": dict(self.objects),
+                "frames_redacted_whole": dict(self.frames_redacted_whole),
                 "seconds": round(self.seconds, 3),
                 "fps": round(self.fps, 2),
                 "exit_code": self.exit_code,

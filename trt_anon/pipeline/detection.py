@@ -12,6 +12,7 @@ import numpy as np
 from trt_anon.config import AnonymizeConfig, Scale
 from trt_anon.detect.base import Candidates, Family
 from trt_anon.detect.families import get_family
+from trt_anon.detect.outputs import check_no_nan
 from trt_anon.errors import UsageError
 from trt_anon.media import MediaInfo
 from trt_anon.models.recipe import Recipe
@@ -60,8 +61,13 @@ class Detector:
         return submitted
 
     def collect(self, plan: LetterboxPlan, pending: Pending) -> Pass:
-        """Wait for one pass; its boxes in upright pixels, its classes as detections number them."""
-        (found,) = self._family.decode(pending.result(), plan.target_hw_px, self._threshold)
+        """Wait for one pass; its boxes in upright pixels, its classes as detections number them.
+
+        Raises ModelError where an output holds NaN anywhere, or something not finite where it counts (`Family.decode`).
+        """
+        outputs = pending.result()
+        check_no_nan(self._family.name, outputs)
+        (found,) = self._family.decode(outputs, plan.target_hw_px, self._threshold)
         class_ids = self._class_map[found.class_ids]
         wanted = class_ids >= 0
         if not wanted.all():

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from trt_anon.config import PipelineConfig
+from trt_anon.errors import InputError
 from trt_anon.pipeline.conveyor import Conveyor, Stage
 from trt_anon.pipeline.detection import FrameDetector, PendingDetections
+from trt_anon.pipeline.faults import FrameFaults
 from trt_anon.pipeline.redaction import Redaction
 from trt_anon.sink.base import Sink
 from trt_anon.source.base import Source
@@ -18,12 +20,16 @@ from trt_anon.types import Detections, Frame
 
 @dataclass(frozen=True, slots=True)
 class LoopReport:
-    """What one file's loop did. objects: detections per class, summed over frames. Seconds are wall time."""
+    """What one file's loop did. objects: detections per class, summed over frames. Seconds are wall time.
+
+    frames_redacted_whole: by the stage that failed in them, with `on_error="redact-frame"`.
+    """
 
     frames: int
     objects: Mapping[str, int]
     seconds: float
     busy_seconds: Mapping[str, float]
+    frames_redacted_whole: Mapping[str, int]
 
 
 def detect_frames(
@@ -39,6 +45,8 @@ def detect_frames(
         source_name="decode",
     ) as conveyor:
         for frame, pending in conveyor:
+            if frame.concealed:
+                raise InputError(f"frame {frame.index} cannot be decoded cleanly")
             yield frame, pending.result()
 
 
@@ -54,22 +62,39 @@ def anonymize_frames(
 
     on_frame: called in the caller's thread with the number of frames written so far. Any failure of any stage is
     raised as it is, after the sink was aborted: nothing half-done stays open. The caller publishes the sink's file.
+    With `on_error="redact-frame"` a failure of any stage but the sink costs that frame alone: it is redacted whole.
     """
     objects: Counter[str] = Counter()
+    faults = FrameFaults(config.on_error)
     start = time.perf_counter()
 
-    def redact_frame(item: tuple[Frame, PendingDetections]) -> Frame:
+    def detect_frame(frame: Frame) -> tuple[Frame, PendingDetections | None]:
+        if frame.concealed:
+            faults.note_concealed(frame)
+            return frame, None
+        try:
+            return frame, detector.submit(frame)
+        except Exception as error:  # noqa: BLE001 - raised again unless the frame is to be redacted whole
+            faults.note("detect", frame, error)
+            return frame, None
+
+    def redact_frame(item: tuple[Frame, PendingDetections | None]) -> Frame:
         frame, pending = item
-        detections = pending.result()
-        redaction.apply(frame, detections)
-        for class_id in detections.class_ids.tolist():
-            objects[detections.class_names[class_id]] += 1
+        stage = "detect"
+        try:
+            if pending is not None:
+                detections = pending.result()
+                stage = "redact"
+                redaction.apply(frame, detections)
+                for class_id in detections.class_ids.tolist():
+                    objects[detections.class_names[class_id]] += 1
+                return frame
+        except Exception as error:  # noqa: BLE001 - as above
+            faults.note(stage, frame, error)
+        redaction.redact_whole(frame)
         return frame
 
-    stages = [
-        Stage("detect", lambda frame: (frame, detector.submit(frame))),
-        Stage("redact", redact_frame),
-    ]
+    stages = [Stage("detect", detect_frame), Stage("redact", redact_frame)]
     frames = 0
     encode_seconds = 0.0
     try:
@@ -83,6 +108,7 @@ def anonymize_frames(
                 frames += 1
                 if on_frame is not None:
                     on_frame(frames)
+        faults.check(frames)
         began = time.perf_counter()
         sink.finish()
         encode_seconds += time.perf_counter() - began
@@ -90,5 +116,9 @@ def anonymize_frames(
         sink.abort()
         raise
     return LoopReport(
-        frames, dict(objects), time.perf_counter() - start, {**conveyor.busy_seconds, "encode": encode_seconds}
+        frames,
+        dict(objects),
+        time.perf_counter() - start,
+        {**conveyor.busy_seconds, "encode": encode_seconds},
+        faults.counts,
     )
