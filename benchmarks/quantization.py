@@ -1,12 +1,14 @@
 """INT8 against float32: recall lost, share of multiply-adds, speed, and what calibrating takes.
 
     python benchmarks/quantization.py --data ../shared --result benchmarks/results/MACHINE.json [--out docs/calibration]
-        [--detector yunet ...] [--skip recall|speed|cost ...]
+        [--calibrations calibration] [--detector yunet ...] [--skip recall|speed|cost ...]
 
 Each detector is calibrated on one half of a set of labelled pictures (part of it for ranges, part to choose layers by),
 and measured on pictures that no calibration has seen, beside the networks that ONNX Runtime's `quantize_static` makes
 of the same pictures by its three methods. Recall is measured with OpenVINO, in float32 arithmetic but for what is INT8.
-Detectors that no command fetches are taken from the data folder.
+Detectors that no command fetches are taken from the data folder. Figures are written after each detector, and a later
+run with other detectors adds to them; with --skip for everything the page is only written again. `--calibrations`
+writes what was found for the library's own detectors to the folder that comes with the library.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from trt_anon.build.quantize.plan import plan_of
 from trt_anon.calibrate import CalibrateConfig, Draft, Outcome, choose, draft
 from trt_anon.calibrate.plot import draw
 from trt_anon.calibrate.recall import Recall, RecallMeter, Verdict, compare
+from trt_anon.calibrate.write import write_outcome
 from trt_anon.config import RuntimeConfig
 from trt_anon.evaluate import LabelSet, read_labels
 from trt_anon.models.add import Wish, add_model
@@ -135,14 +138,26 @@ class Reader:
 
 @contextmanager
 def few_at_a_time(count: int = 4) -> Iterator[None]:
-    """Let ONNX Runtime's histograms take pictures in portions, which they add up; else it holds all values of all."""
+    """Let ONNX Runtime's histograms take pictures in portions of one size, which they add up.
+
+    Else they hold all values of all pictures, and fail where sizes differ.
+    """
     from onnxruntime.quantization.calibrate import HistogramCalibrater
 
     whole = HistogramCalibrater.collect_data
 
     def collect(self: Any, reader: Any) -> None:
-        while portion := [one for one in (reader.get_next() for _ in range(count)) if one is not None]:
+        portion: list[dict[str, Any]] = []
+        while (feed := reader.get_next()) is not None:
+            if portion and (len(portion) == count or shapes(feed) != shapes(portion[0])):
+                whole(self, Reader(iter(portion)))
+                portion = []
+            portion.append(feed)
+        if portion:
             whole(self, Reader(iter(portion)))
+
+    def shapes(feed: Mapping[str, Any]) -> list[tuple[int, ...]]:
+        return [array.shape for array in feed.values()]
 
     HistogramCalibrater.collect_data = collect
     try:
@@ -168,7 +183,7 @@ def by_onnxruntime(drafted: Draft, method: str, folder: Path) -> onnx.ModelProto
 
 
 def recall_of(
-    subject: Subject, data: Path, registry: Registry, out: Path | None
+    subject: Subject, data: Path, registry: Registry, out: Path | None, calibrations: Path | None
 ) -> tuple[dict[str, Any], dict[str, onnx.ModelProto]]:
     """Recall of one detector in float32, calibrated in two ways, and by ONNX Runtime; and the networks."""
     calibration, test = labelled(data, subject)
@@ -178,6 +193,10 @@ def recall_of(
     outcomes = {"calibrated": choose(drafted, on_progress=tell)}
     outcomes["calibrated, every kind of layer"] = choose(drafted, EVERY_KIND, on_progress=tell)
     seconds = time.perf_counter() - started
+    if calibrations is not None and subject.file is None:
+        folders = FACES if subject.class_name == "face" else PLATES
+        described = f"half of {' and '.join(folder.partition('/')[2] for folder in folders)}, chosen by the seed"
+        write_outcome(outcomes["calibrated"], calibrations, described, overwrite=True)
     loaded = drafted.subject
     networks: dict[str, onnx.ModelProto] = {"float32": loaded.model}
     for name, outcome in outcomes.items():
@@ -338,6 +357,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared"))
     parser.add_argument("--result", type=Path, required=True)
     parser.add_argument("--out", type=Path, help="folder for the table and the plots")
+    parser.add_argument("--calibrations", type=Path, help="folder for calibrations of the library's own detectors")
     parser.add_argument("--detector", action="append", choices=[one.name for one in SUBJECTS])
     parser.add_argument("--skip", action="append", choices=("recall", "speed", "cost"), default=[])
     options = parser.parse_args()
@@ -352,7 +372,9 @@ def main() -> int:
             if "recall" in options.skip or (options.detector and subject.name not in options.detector):
                 continue
             print(subject.name, file=sys.stderr, flush=True)
-            figures[subject.name], networks = recall_of(subject, options.data, registry, options.out)
+            figures[subject.name], networks = recall_of(
+                subject, options.data, registry, options.out, options.calibrations
+            )
             if "speed" not in options.skip:
                 figures[subject.name]["speed"] = speed_of(subject, networks, registry)
             write_result(options.result, "quantization", {"detectors": figures, "calibrating": spent})

@@ -107,14 +107,16 @@ class RuntimeConfig(StageConfig):
 
     threads: of inference, of decoding and of encoding, each; None takes what the machine has.
     runtime: on a CPU `openvino` or `onnxruntime`; on a GPU `tensorrt`, `tensorrt-rtx`, or `onnxruntime` with its CUDA
-    provider.
+    provider, `onnxruntime-tensorrt` with its TensorRT provider.
     precision: `f32` computes as the model says; `bf16` takes about half the time where the CPU has instructions for it
     (an error where it has none), `auto` is bf16 there and f32 elsewhere. On facemask853 both cover the same share of
     faces (89.8% with bf16, 89.6% with f32). On a GPU `auto` is `fp16`; `int8` and `fp8` need a calibration.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    runtime: Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx", "null"] = "auto"
+    runtime: Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx", "onnxruntime-tensorrt", "null"] = (
+        "auto"
+    )
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     precision: Literal["auto", "f32", "bf16", "fp16", "int8", "fp8"] = "auto"
 

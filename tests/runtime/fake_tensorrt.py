@@ -335,7 +335,7 @@ class ICudaEngine:
 
     def create_execution_context(self, strategy: Any = None) -> IExecutionContext:
         calls.append(("create_execution_context", (strategy,)))
-        return IExecutionContext(self)
+        return IExecutionContext(self, getattr(strategy, "_cache", None))
 
 
 class IRuntimeConfig:
@@ -345,10 +345,35 @@ class IRuntimeConfig:
     def set_execution_context_allocation_strategy(self, strategy: Any) -> None:
         calls.append(("set_execution_context_allocation_strategy", (strategy,)))
 
+    def create_runtime_cache(self) -> IRuntimeCache:
+        return IRuntimeCache()
+
+    def set_runtime_cache(self, cache: IRuntimeCache | None = None) -> bool:
+        self._cache = cache
+        return True
+
+
+class IRuntimeCache:
+    """Of the shapes that were run."""
+
+    def __init__(self) -> None:
+        self._kernels = b""
+
+    def deserialize(self, blob: bytes) -> bool:
+        calls.append(("deserialize", (blob,)))
+        if not blob.startswith(gpu.encode()):
+            return False
+        self._kernels = blob
+        return True
+
+    def serialize(self) -> bytes:
+        return self._kernels
+
 
 class IExecutionContext:
-    def __init__(self, engine: ICudaEngine) -> None:
+    def __init__(self, engine: ICudaEngine, cache: IRuntimeCache | None = None) -> None:
         self._engine = engine
+        self._cache = cache
         self._profile: int | None = None
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
@@ -404,6 +429,10 @@ class IExecutionContext:
             return self._fail("the scratch memory is too small")
         if set(self._addresses) != set(self._engine._values):
             return self._fail("not all tensors have an address")
+        kernel = repr(sorted(self._shapes.items())).encode()
+        if self._cache is not None and kernel not in self._cache._kernels:
+            calls.append(("compile", (kernel,)))
+            self._cache._kernels = (self._cache._kernels or gpu.encode()) + kernel
         feeds = {name: self._array(name, self._shapes[name]) for name in self._engine._inputs}
         for name, value in self._computed(feeds).items():
             self._array(name, value.shape)[...] = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -429,6 +430,23 @@ def test_auto_says_all_reasons_where_nothing_works(
         open_device_runner(doubling, memory=HostRunnerMemory())
 
 
+@pytest.mark.parametrize(("precision", "halves"), [("fp32", False), ("fp16", True), ("int8", True)])
+def test_onnx_runtimes_tensorrt_provider_is_taken_when_asked_for(
+    on_a_gpu: list[Any], doubling: DeviceNetwork, monkeypatch: pytest.MonkeyPatch, precision: Any, halves: bool
+) -> None:
+    """It keeps its engines where others cannot write, and has halves only where the network has."""
+    asked: list[tuple[Any, dict[str, Any]]] = []
+    monkeypatch.setattr(select, "OnnxRuntimeGpuRunner", lambda path, memory, **rest: asked.append((path, rest)))
+    network = dataclasses.replace(doubling, precision=precision)
+    open_device_runner(network, RuntimeConfig(runtime="onnxruntime-tensorrt"), memory=HostRunnerMemory())
+    ((path, rest),) = asked
+    assert path == doubling.path
+    assert rest["provider"] == "tensorrt"
+    assert rest["halves"] is halves
+    assert rest["engines"] == EngineStore().folder / "onnxruntime"
+    assert rest["engines"].stat().st_mode & 0o777 == 0o700
+
+
 def test_the_host_in_a_gpus_place(doubling: DeviceNetwork) -> None:
     for runtime in ("auto", "onnxruntime"):
         assert isinstance(open_device_runner(doubling, RuntimeConfig(device="cpu", runtime=runtime)), HostDeviceRunner)
@@ -440,6 +458,7 @@ def test_the_host_in_a_gpus_place(doubling: DeviceNetwork) -> None:
         ({"device": "cuda"}, DeviceMissing, "device cuda: no driver; use device cpu"),
         ({"device": "auto"}, DeviceMissing, "device auto: no driver"),
         ({"device": "cpu", "runtime": "tensorrt"}, UsageError, "runtime tensorrt runs on a GPU only"),
+        ({"device": "cpu", "runtime": "onnxruntime-tensorrt"}, UsageError, "onnxruntime-tensorrt runs on a GPU only"),
         ({"runtime": "openvino"}, UsageError, "runtime openvino does not run on a GPU"),
     ],
 )

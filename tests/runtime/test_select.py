@@ -84,8 +84,9 @@ def test_bf16_needs_openvino(model: Path) -> None:
 
 
 def test_runtimes_and_precisions_of_a_gpu_are_refused_on_a_cpu(model: Path) -> None:
-    with pytest.raises(UsageError, match="runtime tensorrt runs on a GPU only; on a CPU there are openvino and"):
-        open_runner(model, RuntimeConfig(device="cpu", runtime="tensorrt"))
+    for runtime in ("tensorrt", "tensorrt-rtx", "onnxruntime-tensorrt"):
+        with pytest.raises(UsageError, match=f"runtime {runtime} runs on a GPU only; on a CPU there are openvino and"):
+            open_runner(model, RuntimeConfig(device="cpu", runtime=runtime))
     for precision in ("fp16", "int8", "fp8"):
         with pytest.raises(UsageError, match=f"precision {precision} is for a GPU; on a CPU there are f32 and bf16"):
             open_runner(model, RuntimeConfig(device="cpu", precision=precision))

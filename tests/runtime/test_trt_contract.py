@@ -44,6 +44,10 @@ ONLY_RTX = {
     ".DynamicShapesKernelSpecializationStrategy",
     "DynamicShapesKernelSpecializationStrategy.EAGER",
     "IExecutionContext.is_stream_capturable",
+    "IRuntimeConfig.create_runtime_cache",
+    "IRuntimeConfig.set_runtime_cache",
+    "IRuntimeCache.deserialize",
+    "IRuntimeCache.serialize",
 }
 # Deprecated there, and not called.
 NOT_FOR_RTX = {
@@ -214,7 +218,7 @@ def test_the_stand_in_is_like_the_real_thing(surface: dict[str, Any], fake_tenso
     for name, kind in vars(fake_tensorrt).items():
         if not isinstance(kind, type) or kind.__module__ != fake_tensorrt.__name__ or name == "Severity":
             continue
-        if surface["name"] != RTX and (f".{name}" in ONLY_RTX or name == "IRuntimeConfig"):
+        if surface["name"] != RTX and (f".{name}" in ONLY_RTX or name in ("IRuntimeConfig", "IRuntimeCache")):
             continue
         real = surface["classes"][name]
         for attribute, value in vars(kind).items():

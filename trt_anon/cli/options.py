@@ -77,7 +77,7 @@ Runtime = Annotated[
     str | None,
     typer.Option(
         "--runtime",
-        metavar="auto|openvino|onnxruntime|tensorrt|tensorrt-rtx|null",
+        metavar="auto|openvino|onnxruntime|tensorrt|tensorrt-rtx|onnxruntime-tensorrt|null",
         help="What runs the detectors.  \\[default: auto]",
         rich_help_panel=MACHINE,
     ),

@@ -46,13 +46,13 @@ class StoredEngine:
         for file in (path, manifest):
             if not file.is_file():
                 raise ModelMissing(f"{file}: is not there; an engine goes with its manifest: trt-anon build-engine")
-            _check_nobody_else_writes(file)
-        return cls(path, EngineManifest.from_json(_read(manifest, _MAX_MANIFEST_BYTES), str(manifest)))
+            check_nobody_else_writes(file)
+        return cls(path, EngineManifest.from_json(read_file(manifest, _MAX_MANIFEST_BYTES), str(manifest)))
 
     def read(self) -> bytes:
         """The engine's bytes. Raises HashMismatch unless they are those of its manifest."""
-        _check_nobody_else_writes(self.path)
-        data = _read(self.path, _MAX_ENGINE_BYTES)
+        check_nobody_else_writes(self.path)
+        data = read_file(self.path, _MAX_ENGINE_BYTES)
         found = hashlib.sha256(data).hexdigest()
         if found != self.manifest.engine_sha256:
             raise HashMismatch(
@@ -149,11 +149,11 @@ class EngineStore:
         return found[0]
 
     def remove(self, engines: Iterable[StoredEngine]) -> int:
-        """Remove engines, their manifests and locks; the bytes that this frees."""
+        """Remove engines, their manifests, kernels and locks; the bytes that this frees."""
         freed = 0
         for engine in engines:
             with locked(engine.path.with_suffix(".lock")):
-                for path in (engine.path, engine.path.with_suffix(".json"), engine.path.with_suffix(".lock")):
+                for path in (engine.path, *(engine.path.with_suffix(end) for end in (".json", ".kernels", ".lock"))):
                     freed += path.stat().st_size if path.exists() else 0
                     path.unlink(missing_ok=True)
         return freed
@@ -170,7 +170,7 @@ class EngineStore:
             partial = path.name.startswith(".") and path.suffix == ".partial"
             state = path.stat()
             old = time.time() - state.st_mtime > older_than_seconds
-            if old and (partial or (path.suffix in (".engine", ".json", ".lock") and not whole)):
+            if old and (partial or (path.suffix in (".engine", ".json", ".kernels", ".lock") and not whole)):
                 freed += state.st_size
                 path.unlink()
         return freed
@@ -203,7 +203,8 @@ def _default_folder() -> Path:
     return (Path(root).expanduser() if root else platformdirs.user_cache_path("trt-anon")) / "engines"
 
 
-def _read(path: Path, most: int) -> bytes:
+def read_file(path: Path, most: int) -> bytes:
+    """A file's bytes. Raises ModelError where it cannot be read, or has more than `most`."""
     try:
         with path.open("rb") as file:
             data = file.read(most + 1)
@@ -214,7 +215,7 @@ def _read(path: Path, most: int) -> bytes:
     return data
 
 
-def _check_nobody_else_writes(path: Path) -> None:
+def check_nobody_else_writes(path: Path) -> None:
     """Raise UsageError where another user than this one and root could have put the file there."""
     for place in (path, path.parent):
         state = place.stat()

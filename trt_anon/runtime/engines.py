@@ -19,6 +19,7 @@ from trt_anon.runtime.base import TensorSpec
 from trt_anon.runtime.engine_manifest import EngineKey, EngineManifest, EnginePrecision, LayerFacts, TensorFacts
 from trt_anon.runtime.engine_store import Built, EngineStore, StoredEngine
 from trt_anon.runtime.gpu import Gpu, find_gpus, why_no_gpu
+from trt_anon.runtime.kernel_cache import KernelCache
 from trt_anon.runtime.trt.building import BuildSettings, Profile, build_engine, check_network
 from trt_anon.runtime.trt.executing import Engine
 from trt_anon.runtime.trt.library import MODULES, Backend, Library, open_library
@@ -190,7 +191,7 @@ def find_or_build(
 def load_engine(stored: StoredEngine, library: Library | None = None) -> Engine:
     """A stored engine on the GPU, its hash checked. Raises HashMismatch, and EngineError where it does not load."""
     key = stored.manifest.key
-    return Engine(library or open_library(key.backend), stored.read(), key.model)
+    return Engine(library or open_library(key.backend), stored.read(), key.model, KernelCache(stored))
 
 
 class BuiltOnDemand:

@@ -11,6 +11,7 @@ from typing import Literal
 from trt_anon._optional import available
 from trt_anon.config import RuntimeConfig
 from trt_anon.errors import DeviceMissing, EngineError, PackageMissing, UsageError
+from trt_anon.files import private_folder
 from trt_anon.runtime.base import DeviceRunner, Runner
 from trt_anon.runtime.engine_manifest import EnginePrecision
 from trt_anon.runtime.engine_store import EngineStore
@@ -40,7 +41,7 @@ def open_runner(path: Path, config: RuntimeConfig | None = None) -> Runner:
     if config.device == "auto" and config.runtime != "null":
         _say_cpu()
     runtime = config.runtime
-    if runtime in ("tensorrt", "tensorrt-rtx"):
+    if runtime in ("tensorrt", "tensorrt-rtx", "onnxruntime-tensorrt"):
         raise UsageError(f"runtime {runtime} runs on a GPU only; on a CPU there are openvino and onnxruntime")
     if runtime == "auto":
         runtime = _best_runtime()
@@ -95,14 +96,18 @@ def open_device_runner(
 
     memory: of the GPU, by default CuPy's current one. store, progress: of engines, which are built when shapes are
     prepared that there is none for. With the runtime `auto` TensorRT comes first, then TensorRT-RTX, then ONNX
-    Runtime's CUDA provider; that it is not the first is said once. Raises DeviceMissing where there is no GPU or the
+    Runtime's CUDA provider; that it is not the first is said once. `onnxruntime-tensorrt`, its TensorRT provider, is
+    never taken unasked. Raises DeviceMissing where there is no GPU or the
     runtime does not work on it, PackageMissing where it is not installed, UsageError for what does not go together, and
     EngineError where TensorRT cannot take the network.
     """
     config = config or RuntimeConfig()
     runtime = config.runtime
     if runtime in ("openvino", "null"):
-        raise UsageError(f"runtime {runtime} does not run on a GPU; there are tensorrt, tensorrt-rtx and onnxruntime")
+        raise UsageError(
+            f"runtime {runtime} does not run on a GPU; there are tensorrt, tensorrt-rtx, onnxruntime and "
+            "onnxruntime-tensorrt"
+        )
     if config.device == "cpu":
         if runtime not in ("auto", "onnxruntime"):
             raise UsageError(f"runtime {runtime} runs on a GPU only; use device cuda or auto")
@@ -131,6 +136,15 @@ def _open_on_gpu(
 ) -> DeviceRunner:
     if name == "onnxruntime":
         return OnnxRuntimeGpuRunner(network.path, memory)
+    if name == "onnxruntime-tensorrt":
+        folder = (store or EngineStore()).folder / "onnxruntime"
+        return OnnxRuntimeGpuRunner(
+            network.path,
+            memory,
+            provider="tensorrt",
+            engines=private_folder(folder, "set TRT_ANON_CACHE to a folder of your own"),
+            halves=network.precision != "fp32",
+        )
     source = BuiltOnDemand(
         choose_place("tensorrt" if name == "tensorrt" else "tensorrt-rtx", gpus=find_gpus()[memory.device :]),
         network.path.read_bytes(),

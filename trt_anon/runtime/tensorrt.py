@@ -97,13 +97,15 @@ class TensorRtRunner:
         with memory.using():
             stream = memory.new_stream()
             wanted = dict(zip((spec.name for spec in self._inputs), key, strict=True))
-            context = Context(source.engine_for(wanted), wanted, memory.handle(stream))
+            engine = source.engine_for(wanted)
+            context = Context(engine, wanted, memory.handle(stream))
             self._give_scratch(context)
             buffers = []
             for spec, shape in self._tensors(key, context.output_shapes):
                 buffers.append((spec.name, *memory.allocate(math.prod(shape) * spec.dtype.itemsize)))
             context.enqueue(tuple((name, address) for name, _, address in buffers), memory.handle(stream))
             memory.wait(stream)  # synchronises: once for each set of shapes
+            engine.keep_kernels()
             self._capturable = self._capturable and context.capturable(memory.handle(stream))
         self._contexts[key] = context
         self._shapes.add(key, context.output_shapes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -34,6 +34,9 @@ def nodes_of(model, operator):
 
 
 @given(st.floats(1e-9, 1e7))
+@example(1e7)  # more than a half holds, with no warning of an overflow
+@example(1.7e10)
+@example(127 * 65504.0)
 def test_scales_are_halves_and_never_smaller_than_asked(clip):
     scale = float(scale_of(clip))
     assert scale == float(np.float16(scale))

@@ -13,6 +13,7 @@ against the real bindings. What differs:
     runtime configuration -                          -                IRuntimeConfig: kernels of a shape are compiled
                                                                       before it runs ("eager"), so that it may be
                                                                       captured, and equal inputs give equal outputs
+    kernels are kept      in the engine              the same         IRuntimeCache: in a file beside the engine
     layers' precisions    EngineInspector            the same         build log ("Layers:"), without a GPU
     timing cache          kept                       kept             deprecated, as nothing is timed
     implicit precision,   there, but never used      gone             gone

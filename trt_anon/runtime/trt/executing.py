@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from trt_anon.errors import EngineError
 from trt_anon.runtime.base import TensorSpec
@@ -16,17 +17,34 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 
+class Kernels(Protocol):
+    """Where compiled kernels are kept."""
+
+    def read(self) -> bytes | None:
+        """What was kept, None for nothing."""
+        ...
+
+    def keep(self, kernels: bytes) -> None:
+        """Keep these in the place of what was."""
+        ...
+
+
 class Engine:
     """A loaded engine, for any number of contexts and threads.
 
     data: what `building.build_engine` made. An engine is code that will run: hand over none whose origin is not known
-    (see `runtime.engine_store`). profiles: of each the inputs' smallest, usual and largest shapes.
-    Raises EngineError where it is of another version or for another GPU.
+    (see `runtime.engine_store`). kernels: where those that TensorRT-RTX compiles are kept; None keeps none. profiles:
+    of each the inputs' smallest, usual and largest shapes. Raises EngineError where it is of another version or for
+    another GPU.
     """
 
-    def __init__(self, library: Library, data: bytes, model: str) -> None:
+    def __init__(self, library: Library, data: bytes, model: str, kernels: Kernels | None = None) -> None:
         self.library = library
         self.model = model
+        self._kernels = kernels
+        self._kept: bytes | None = None
+        self._compiled: trt.IRuntimeCache | None = None
+        self._compiling = threading.Lock()
         module = library.trt
         with library.listening() as heard:
             # Host code, which version-compatible engines may carry, stays forbidden: that is its default.
@@ -72,6 +90,32 @@ class Engine:
         raise EngineError(
             f"{self.model}: the engine was not built for {wanted}, but for {ranges}; build one with this batch and size"
         )
+
+    def keep_kernels(self) -> None:
+        """Keep what has been compiled by now, for the next process; after the first inference of a set of shapes."""
+        with self._compiling:
+            if self._compiled is None or self._kernels is None:
+                return
+            cache: trt.IRuntimeCache = self._compiled
+            memory: trt.IHostMemory = cache.serialize()
+            data = bytes(memory)
+            if data and data != self._kept:
+                self._kernels.keep(data)
+                self._kept = data
+
+    def use_kernels(self, config: trt.IRuntimeConfig) -> None:
+        """Let a context of this configuration take kernels from those that were kept, and add to them."""
+        if self._kernels is None:
+            return
+        with self._compiling:
+            if self._compiled is None:
+                cache: trt.IRuntimeCache = config.create_runtime_cache()
+                kept = self._kernels.read()
+                # What is of another GPU, driver or version it refuses, and starts anew.
+                if kept is not None and cache.deserialize(kept):
+                    self._kept = kept
+                self._compiled = cache
+            config.set_runtime_cache(self._compiled)
 
     def _profile_index(self, shapes: Mapping[str, Shape]) -> int | None:
         for index, profile in enumerate(self.profiles):
@@ -155,6 +199,7 @@ class Context:
         config.set_execution_context_allocation_strategy(own)
         # Not "lazy", its default: that changes kernels while inferences run, which no graph and no result survives.
         config.dynamic_shapes_kernel_specialization_strategy = module.DynamicShapesKernelSpecializationStrategy.EAGER
+        engine.use_kernels(config)
         return loaded.create_execution_context(config)
 
     def _refused(self) -> EngineError:
