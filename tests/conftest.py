@@ -10,9 +10,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from trt_anon.api import Anonymizer
+
+
+# How long an example takes says nothing here: the first one compiles a kernel, and machines are shared.
+settings.register_profile("trt_anon", deadline=None)
+settings.load_profile("trt_anon")
 
 
 @pytest.fixture(scope="session")

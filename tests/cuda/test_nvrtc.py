@@ -29,7 +29,7 @@ BOUNDS = {
     "detect/components.cu": {"components": Bound(64, 68, 512, 2)},
     "detect/decode.cu": {"decode": Bound(64, 5168, 256, 4)},
     "postprocess/merge.cu": {"concatenate": Bound(46, 32, 256, 5), "take": Bound(46, 0, 256, 5)},
-    "postprocess/nms.cu": {"nms": Bound(64, 1408, 1024, 1)},
+    "postprocess/nms.cu": {"nms": Bound(64, 26128, 1024, 1)},
     "preprocess/letterbox.cu": {"letterbox": Bound(64, 2560, 256, 4)},
     "redact/frame.cu": {
         "redact_prepare": Bound(80, 9248, 256, 3),

@@ -19,7 +19,7 @@ FILLED = {
     "detect/components.cu": {"components": (512, 0, 0.5)},
     "detect/decode.cu": {"decode": (256, 0, 0.5)},
     # an image is one block, whatever its registers; 1024 candidates want 8 KiB
-    "postprocess/nms.cu": {"nms": (512, 8 * 1024, 0.5)},
+    "postprocess/nms.cu": {"nms": (1024, 8 * 1024, 0.5)},
     "postprocess/merge.cu": {"concatenate": (256, 0, 0.5), "take": (256, 0, 0.5)},
 }
 

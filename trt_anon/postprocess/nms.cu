@@ -1,8 +1,10 @@
 // Exact greedy non-maximum suppression of a batch, one block per image; nms.py says what the result is.
 //
 // 1. The candidates are sorted by score, then index: a bitonic sort of 64-bit keys in shared memory.
-// 2. Thirty-two at a time, in that order: the warps find who of them would suppress whom, the first of those still
-//    alive stays and takes out its victims, and so on; then each thread tests later candidates against those that stay.
+// 2. Each thread keeps its candidates in registers. A warp holds a chunk of thirty-two, and finds who of them would
+//    suppress whom. Chunk by chunk, in that order: the first of those still alive stays and takes out its victims, and
+//    so on; then all later candidates are tested against those that stay, the next chunk's first, so that it is settled
+//    while the others are still at it.
 //
 // Exactness: IoU > threshold is decided in float32 where that is certain, else in float64 by the reference's own steps.
 
@@ -12,6 +14,8 @@
 #ifndef NMS_MAX_THREADS
 #define NMS_MAX_THREADS 1024
 #endif
+
+#define TURNS (NMS_MAX_CANDIDATES / NMS_MAX_THREADS)  // places in the order that a thread looks after
 
 static_assert(NMS_MAX_CANDIDATES % 32 == 0 && (NMS_MAX_CANDIDATES & (NMS_MAX_CANDIDATES - 1)) == 0, "a power of two");
 
@@ -75,7 +79,7 @@ __device__ __forceinline__ bool suppresses(const float4& a, const float4& b, dou
 // looked at only if has_groups; counts (images): candidates found, which may be more than capacity;
 // kept (images, keep_capacity): indices, best first; kept_counts (images): how many stay, also where that is more than
 // keep_capacity, or -1 where a number is not finite; status (images).
-// Threads: a multiple of 32. Dynamic shared memory: a key for each of the next power of two of capacity, at least 32.
+// Threads: NMS_MAX_THREADS, or a multiple of 32 that is no less than capacity. Dynamic shared memory: a key for each of the next power of two of capacity, at least 32.
 extern "C" __global__ void __launch_bounds__(NMS_MAX_THREADS) nms(
     const float* __restrict__ all_boxes, const float* __restrict__ scores, const int* __restrict__ classes,
     const int* __restrict__ groups, const int* __restrict__ counts, int* __restrict__ kept,
@@ -83,10 +87,11 @@ extern "C" __global__ void __launch_bounds__(NMS_MAX_THREADS) nms(
     int class_aware, int has_groups) {
     extern __shared__ __align__(16) unsigned char dynamic_shared[];
     Key* const keys = reinterpret_cast<Key*>(dynamic_shared);
-    __shared__ unsigned gone[NMS_MAX_CANDIDATES / 32];  // a bit for each place in the order
-    __shared__ unsigned victims[32];  // of each place in the chunk: who else in it would fall to it
-    __shared__ float4 chunk_box[32];
-    __shared__ Kind chunk_kind[32];
+    __shared__ float4 own_box[NMS_MAX_THREADS / 32][32];  // of each warp: the chunk that it is looking at
+    __shared__ Kind own_kind[NMS_MAX_THREADS / 32][32];
+    __shared__ float4 strong_box[2][32];  // those that stay of a chunk; the next one is written meanwhile
+    __shared__ Kind strong_kind[2][32];
+    __shared__ int strong_count[2];
 
     const int image = blockIdx.x, thread = threadIdx.x, threads = blockDim.x;
     const int lane = thread & 31, warp = thread >> 5, warps = threads >> 5;
@@ -111,7 +116,6 @@ extern "C" __global__ void __launch_bounds__(NMS_MAX_THREADS) nms(
             keys[i] = ~static_cast<Key>(0);
         }
     }
-    for (int i = thread; i < padded / 32; i += threads) gone[i] = 0;
     int flags = found > capacity ? NMS_CANDIDATES_DROPPED : 0;
     if (__syncthreads_or(broken)) {
         if (thread == 0) {
@@ -135,60 +139,83 @@ extern "C" __global__ void __launch_bounds__(NMS_MAX_THREADS) nms(
         }
     }
 
-    int stayed = 0;
-    for (int start = 0; start < count; start += 32) {
-        const int in_chunk = min(32, count - start);
-        unsigned alive = ~gone[start / 32] & (in_chunk == 32 ? ALL_LANES : (1u << in_chunk) - 1);
-        if (alive == 0) continue;  // the same for every thread: the chunk before ended with a barrier
-        const int index = lane < in_chunk ? static_cast<int>(static_cast<unsigned>(keys[start + lane])) : -1;
-        float4 box = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    const auto kind_of = [=](unsigned candidate) {
+        return Kind{class_aware ? classes[candidate] : 0, has_groups ? groups[candidate] : -1};
+    };
+    // Each thread keeps its places of the order in registers: place `turn * threads + thread`.
+    float4 box[TURNS];
+    unsigned gone = 0;  // a bit for each turn
+#pragma unroll
+    for (int turn = 0; turn < TURNS; ++turn) {
+        const int place = turn * threads + thread;
+        box[turn] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         Kind kind = {0, -1};
-        if (index >= 0) {
-            box = boxes[index];
-            kind = {class_aware ? classes[index] : 0, has_groups ? groups[index] : -1};
+        if (place < count) {
+            const unsigned index = static_cast<unsigned>(keys[place]);
+            box[turn] = boxes[index];
+            kind = kind_of(index);
+        } else {
+            gone |= 1u << turn;
         }
-        if (warp == 0) {
-            chunk_box[lane] = box;
-            chunk_kind[lane] = kind;
-        }
-        for (int strong = warp; strong < 32; strong += warps) {
-            // Every warp holds the whole chunk, a box to a lane.
-            const float4 rival = {__shfl_sync(ALL_LANES, box.x, strong), __shfl_sync(ALL_LANES, box.y, strong),
-                                  __shfl_sync(ALL_LANES, box.z, strong), __shfl_sync(ALL_LANES, box.w, strong)};
-            const Kind rival_kind = {__shfl_sync(ALL_LANES, kind.of_class, strong),
-                                     __shfl_sync(ALL_LANES, kind.group, strong)};
-            const bool falls = lane > strong && compete(rival_kind, kind) && suppresses(rival, box, iou_threshold);
+        if (turn * threads + warp * 32 >= count) continue;  // the whole warp
+        own_box[warp][lane] = box[turn];
+        own_kind[warp][lane] = kind;
+        unsigned victims = 0;  // whom in its own chunk this place would take out
+        __syncwarp();
+        for (int strong = 0; strong < 31; ++strong) {
+            const bool falls = lane > strong && compete(own_kind[warp][strong], kind) &&
+                               suppresses(own_box[warp][strong], box[turn], iou_threshold);
             const unsigned fallen = __ballot_sync(ALL_LANES, falls);
-            if (lane == 0) victims[strong] = fallen;
+            if (lane == strong) victims = fallen;
         }
+        // In the place of the score, which has done its part.
+        keys[place] = static_cast<Key>(victims) << 32 | static_cast<unsigned>(keys[place]);
+        __syncwarp();
+    }
+
+    const int chunks = (count + 31) / 32;
+    int stayed = 0;
+    for (int chunk = -1; chunk < chunks; ++chunk) {  // the first round only settles chunk 0
         __syncthreads();
-        for (int strong = 0; strong < in_chunk; ++strong)
-            if (alive >> strong & 1) alive &= ~victims[strong];
-        if (warp == 0 && alive >> lane & 1) {
-            const int place = stayed + __popc(alive & ((1u << lane) - 1));
-            if (place < keep_capacity) kept[place] = index;
+        const int rivals = chunk < 0 ? 0 : strong_count[chunk & 1];
+        const float4* const rival_box = strong_box[chunk & 1];
+        const Kind* const rival_kind = strong_kind[chunk & 1];
+        stayed += rivals;
+#pragma unroll
+        for (int turn = 0; turn < TURNS; ++turn) {
+            const int mine = turn * warps + warp;  // the chunk that this warp holds
+            if (mine <= chunk || mine >= chunks) continue;
+            bool falls = gone >> turn & 1;
+            for (int rival = 0; rival < rivals && !falls; ++rival)
+                falls = suppresses(rival_box[rival], box[turn], iou_threshold) &&
+                        compete(rival_kind[rival], kind_of(static_cast<unsigned>(keys[mine * 32 + lane])));
+            gone |= static_cast<unsigned>(falls) << turn;
         }
-        stayed += __popc(alive);
-        // A warp looks after 32 later places at a time, so it alone writes their word.
-        for (int word = start / 32 + 1 + warp; word * 32 < count; word += warps) {
-            const unsigned before = gone[word];
-            if (before == ALL_LANES) continue;
-            const int place = word * 32 + lane;
-            bool falls = false;
-            if (place < count && !(before >> lane & 1)) {
-                const int weak = static_cast<int>(static_cast<unsigned>(keys[place]));
-                const float4 weak_box = boxes[weak];
-                const Kind weak_kind = {class_aware ? classes[weak] : 0, has_groups ? groups[weak] : -1};
-                for (unsigned left = alive; left && !falls; left &= left - 1) {
-                    const int strong = __ffs(static_cast<int>(left)) - 1;
-                    falls = compete(chunk_kind[strong], weak_kind) &&
-                            suppresses(chunk_box[strong], weak_box, iou_threshold);
-                }
-            }
-            const unsigned fallen = __ballot_sync(ALL_LANES, falls);
-            if (lane == 0) gone[word] = before | fallen;
+        const int next = chunk + 1;
+        if (next >= chunks || next % warps != warp) continue;
+        // Everything before is settled, so this warp can settle its chunk while the others still test theirs.
+        const int turn = next / warps;
+        float4 next_box = box[0];
+#pragma unroll
+        for (int other = 1; other < TURNS; ++other)
+            if (turn == other) next_box = box[other];
+        const Key key = keys[32 * next + lane];
+        const unsigned next_victims = static_cast<unsigned>(key >> 32);
+        unsigned alive = __ballot_sync(ALL_LANES, !(gone >> turn & 1));
+        unsigned fighters = __ballot_sync(ALL_LANES, next_victims != 0) & alive;
+        while (fighters) {
+            const int strong = __ffs(static_cast<int>(fighters)) - 1;
+            const unsigned fallen = __shfl_sync(ALL_LANES, next_victims, strong);
+            alive &= ~fallen;
+            fighters &= ~fallen & ~(1u << strong);
         }
-        __syncthreads();
+        if (alive >> lane & 1) {
+            const int rank = __popc(alive & ((1u << lane) - 1));
+            strong_box[next & 1][rank] = next_box;
+            strong_kind[next & 1][rank] = kind_of(static_cast<unsigned>(key));
+            if (stayed + rank < keep_capacity) kept[stayed + rank] = static_cast<int>(static_cast<unsigned>(key));
+        }
+        if (lane == 0) strong_count[next & 1] = __popc(alive);
     }
     if (thread == 0) {
         kept_counts[image] = stayed;

@@ -18,7 +18,7 @@ MAX_CANDIDATES = 4096
 """No image may have more candidates than this; it is also what an image's shared memory holds."""
 
 SOURCE = Path(__file__).with_name("nms.cu")
-_WARP = 32
+_WARP, _MAX_THREADS = 32, 1024
 
 
 class Status(enum.IntFlag):
@@ -125,7 +125,7 @@ class NmsCuda:
         padded = max(_WARP, 1 << (capacity - 1).bit_length())
         self._kernel.launch(
             (images,),
-            (min(1024, max(128, padded // 2)),),
+            (min(_MAX_THREADS, max(128, padded)),),
             (
                 boxes_xyxy,
                 scores,
