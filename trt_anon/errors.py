@@ -15,6 +15,8 @@
     |   +-- OutputError       the output exists already, or cannot be written
     +-- PipelineError         a stage failed while frames were under way; nothing was published
         +-- KernelError       a CUDA kernel does not compile, or was caught doing wrong
+        +-- DeviceFailed      a GPU, or one of its engines for video, gave up; another one may do the work
+        +-- OutOfDeviceMemory a GPU's memory, or the share of it that may be used, does not suffice
 
 Native errors (FFmpeg, OpenVINO, ONNX Runtime, TensorRT) are wrapped once, at the stage that calls the library, with
 ``raise ... from error``. Messages name files and causes, never boxes or anything else about a detection.
@@ -108,3 +110,11 @@ class PipelineError(TrtAnonError):
 
 class KernelError(PipelineError):
     """A CUDA kernel does not compile, cannot be launched, or was caught doing wrong."""
+
+
+class DeviceFailed(PipelineError):
+    """A GPU, or one of its engines for video, failed while it worked."""
+
+
+class OutOfDeviceMemory(PipelineError):
+    """A GPU's memory, or the share of it that may be used, does not suffice."""

@@ -120,6 +120,7 @@ class Frame:
     pts: presentation time in units of `time_base`, None for an image.
     native: the object that owns the planes' memory (an `av.VideoFrame`), None if NumPy does.
     concealed: the decoder had to guess some of it, or gave nothing: whoever shows it redacts it whole.
+    duration: how long it is shown, in units of `time_base`; None where only the native frame, or nobody, knows.
     """
 
     planes: tuple[Plane, ...]
@@ -134,6 +135,7 @@ class Frame:
     pixel_aspect: Fraction = Fraction(1)
     native: Any = None
     concealed: bool = False
+    duration: int | None = None
 
     def __post_init__(self) -> None:
         expected = self.pixel_format.plane_shapes(self.width_px, self.height_px)

@@ -267,7 +267,10 @@ class PyAVSink:
         self._last_pts = pts
         self._start_pts = pts if self._start_pts is None else self._start_pts
         picture = picture_of(frame, self._format)
-        duration = round(frame.native.duration * frame.time_base / self._time_base) if frame.native is not None else 0
+        shown = (
+            frame.duration if frame.duration is not None else frame.native.duration if frame.native is not None else 0
+        )
+        duration = round(shown * frame.time_base / self._time_base)
         return picture, pts, duration or round(1 / (self._rate * self._time_base))
 
     def _output_pts(self, pts: int, time_base: Fraction) -> int:

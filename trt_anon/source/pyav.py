@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 # Demuxers of streams without a container: they hold no times at all.
-_BARE = {"h264", "hevc", "m4v", "mpegvideo", "obu", "av1", "vc1", "mjpeg"}
+BARE = {"h264", "hevc", "m4v", "mpegvideo", "obu", "av1", "vc1", "mjpeg"}
 # Demuxers whose packets may lack presentation times that FFmpeg can find reliably by looking ahead.
 _LOOK_AHEAD = {"mpegts", "mpeg"}
 _GENERATE_PTS = 0x1  # AVFMT_FLAG_GENPTS
@@ -97,7 +97,7 @@ class PyAVSource:
         names = set(name.split(","))
         if not names & _LOOK_AHEAD:
             container.flags &= ~_GENERATE_PTS
-        bare = bool(names & _BARE)
+        bare = bool(names & BARE)
         # Bare streams state no average rate, FFmpeg reports its default of 25 there; the codec's own is the guess.
         rate = (stream.guessed_rate if bare else stream.average_rate) or stream.guessed_rate or Fraction(25)
         time_base = stream.time_base or Fraction(1, 90000)
