@@ -48,9 +48,8 @@ class FrameLayout:
         shapes = self.pixel_format.plane_shapes(self.width_px, self.height_px)
         for shape, offset, pitch in zip(shapes, self.offsets, self.pitches, strict=True):
             rows = memory[offset : offset + shape[0] * pitch].view(self.pixel_format.dtype)
-            channels = shape[2:]
-            count = pitch // self.pixel_format.dtype.itemsize // int(np.prod(channels))
-            found.append(rows.reshape(shape[0], count, *channels)[:, : shape[1]])
+            samples = int(np.prod(shape[1:]))
+            found.append(rows.reshape(shape[0], -1)[:, :samples].reshape(shape))  # a view: rows stay whole
         return tuple(found)
 
 

@@ -54,7 +54,7 @@ class _Decoded:
 
 
 def open_codec() -> Any:
-    """The module PyNvVideoCodec. Raises PackageMissing, and DeviceMissing where the driver's libraries are not there."""
+    """The module PyNvVideoCodec. Raises PackageMissing, or DeviceMissing without the driver's libraries."""
     try:
         return require("PyNvVideoCodec", "decoding on a GPU")
     except RuntimeError as error:  # what the package raises without the driver's libraries

@@ -1,0 +1,96 @@
+"""A stand-in for PyNvVideoCodec: the calls that the library makes of it, over FFmpeg and NumPy's memory.
+
+It parses Annex B as NVDEC's parser does, gives pictures in display order with the times of their packets, as NV12 or
+P010 with rows that are padded, and uses the memory of a picture again for the next one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import av
+import numpy as np
+
+NAMES = {"H264": "h264", "HEVC": "hevc", "AV1": "av1", "VP9": "vp9", "VP8": "vp8", "MPEG2": "mpeg2video"}
+PITCH = 512
+
+
+class PacketData:
+    def __init__(self) -> None:
+        self.bsl_data = self.bsl = self.pts = self.dts = 0
+
+
+class DecodedFrame:
+    def __init__(self, planes: list[np.ndarray], pts: int) -> None:
+        self._planes, self._pts = planes, pts
+
+    def cuda(self) -> list[np.ndarray]:
+        return self._planes
+
+    def getPTS(self) -> int:  # noqa: N802 - the binding's name
+        return self._pts
+
+
+class Decoder:
+    def __init__(self, codec: str, fail_at: int | None = None) -> None:
+        self._context = av.CodecContext.create(codec, "r")
+        self._room: np.ndarray | None = None
+        self._fail_at, self._pictures = fail_at, 0
+
+    def Decode(self, data: PacketData) -> list[DecodedFrame]:  # noqa: N802
+        if data.bsl:
+            packet = av.Packet(ctypes.string_at(data.bsl_data, data.bsl))
+            packet.pts, packet.dts = data.pts, data.dts
+            frames = self._context.decode(packet)
+        else:
+            frames = self._context.decode(None)
+        return [self._picture(frame) for frame in frames]
+
+    def _picture(self, frame: av.VideoFrame) -> DecodedFrame:
+        self._pictures += 1
+        if self._pictures == self._fail_at:
+            raise RuntimeError("NVDEC_STATUS_ERROR")
+        wide = "10" in frame.format.name
+        planar = frame.reformat(format="yuv420p10le" if wide else "yuv420p") if "j" not in frame.format.name else frame
+        planes = [
+            np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size).view(np.uint16 if wide else np.uint8)
+            for plane in planar.planes
+        ]
+        height, width = frame.height, frame.width
+        y, u, v = planes[0][:, :width], planes[1][:, : width // 2], planes[2][:, : width // 2]
+        if wide:
+            y, u, v = y << 6, u << 6, v << 6
+        room = np.full((height * 3 // 2, PITCH), 0xEE, y.dtype)
+        luma = room[:height, :width, None]
+        chroma = room[height:, :width].reshape(height // 2, -1)[:, :width].reshape(height // 2, width // 2, 2)
+        luma[..., 0] = y
+        room[height:, 0:width:2], room[height:, 1:width:2] = u, v
+        chroma = np.lib.stride_tricks.as_strided(
+            room[height:], (height // 2, width // 2, 2), (room.strides[0], 2 * room.itemsize, room.itemsize)
+        )
+        return DecodedFrame([luma, chroma], frame.pts)
+
+
+def module(engines: int = 1, fail_at: int | None = None) -> ModuleType:
+    """The module, with so many decoder engines, failing at a picture."""
+    fake: Any = ModuleType("PyNvVideoCodec")
+    fake.cudaVideoCodec = SimpleNamespace(**NAMES)
+    fake.PacketData = PacketData
+
+    def caps(gpuid: int = 0, codec: str = "h264", chromaformat: int = 1, bitdepth: int = 8) -> dict[str, int]:
+        return {"num_decoder_engines": engines, "max_width": 4096, "max_height": 4096}
+
+    def create(
+        gpuid: int = 0,
+        codec: str = "h264",
+        cudacontext: int = 0,
+        cudastream: int = 0,
+        usedevicememory: bool = False,
+    ) -> Decoder:
+        assert usedevicememory
+        return Decoder(codec, fail_at)
+
+    fake.GetDecoderCaps, fake.CreateDecoder = caps, create
+    return fake
