@@ -73,18 +73,23 @@ class RedactConfig(StageConfig):
 
     strength: the size of the smallest detail that survives, as a share of the object's longer side: sigma of the
     Gaussian, side of a pixelation cell; solid fill has none. grow: the region's size relative to the detected box; None
-    takes the growth that the detector's recipe has from labels.
+    takes the growth that the detector's recipe has from labels. shape: None is an ellipse for faces and a box for all
+    else: the text of a plate reaches into its corners, which an ellipse leaves clear.
     """
 
     method: Literal["gaussian", "pixelate", "solid"] = "gaussian"
     strength: Annotated[float, Field(gt=0, le=1)] = 0.2
-    shape: Literal["ellipse", "box", "rounded"] = "ellipse"
+    shape: Literal["ellipse", "box", "rounded"] | None = None
     grow: Annotated[float, Field(ge=1, le=4)] | None = None
 
     @property
     def growth(self) -> float:
         """`grow`, or the default where nobody chose."""
         return DEFAULT_GROWTH if self.grow is None else self.grow
+
+    def shape_of(self, class_name: str) -> Literal["ellipse", "box", "rounded"]:
+        """`shape`, or that of the class where nobody chose."""
+        return self.shape or ("ellipse" if class_name == "face" else "box")
 
 
 class SinkConfig(StageConfig):

@@ -21,7 +21,7 @@ import pytest
 from click.testing import Result
 
 from trt_anon.cli import progress
-from trt_anon.config import RuntimeConfig
+from trt_anon.config import AnonymizeConfig, RuntimeConfig
 from trt_anon.errors import UsageError
 
 Invoke = Callable[..., Result]
@@ -105,6 +105,7 @@ def test_options_reach_the_configuration(
         },
         "runtime": {"device": "cpu", "runtime": "onnxruntime", "threads": 3, "precision": RuntimeConfig().precision},
         "pipeline": {"queue_frames": 3, "on_error": "redact-frame"},
+        "regions": AnonymizeConfig().regions.model_dump(),
     }  # fmt: skip
     invoke("anonymize", "a.mp4", "-o", "b.mp4", "--detect", "PLATES, plate", "--grow", "1.7")
     assert seen[1].detect.classes == ("license_plate",)

@@ -53,6 +53,20 @@ def test_each_class_as_it_is_said_and_the_stronger_lies_above() -> None:
     assert black(frame)[10:20, 10:20].all()
 
 
+def test_a_plate_is_redacted_up_to_its_corners_and_a_face_as_an_ellipse() -> None:
+    frame = picture()
+    before = frame.planes[0].copy()
+    plate, face = (4, 4, 30, 12), (34, 14, 54, 34)
+    rules = redaction(redact={"method": "pixelate", "shape": None, "strength": 1.0})
+    rules.apply(frame, found(plate, face, classes=(1, 0)))
+    changed = (frame.planes[0] != before).any(axis=-1)
+    assert changed[4:12, 4:30].mean() > 0.98, "a cell's average may meet a pixel's own value"
+    assert changed[4:12, (4, 29)].mean() > 0.9
+    assert not changed[14:17, (34, 35, 52, 53)].any(), "the corners around a face are left"
+    with_masks = rules.layers(frame, found(plate, face, classes=(1, 0)))
+    assert sorted(region.shape for layer in with_masks for region in layer.regions) == ["box", "ellipse"]
+
+
 def test_a_region_by_hand_is_destroyed_without_any_detection() -> None:
     frame = picture()
     redaction(regions=[{"box": [4, 6, 20, 30]}]).apply(frame, found())

@@ -55,7 +55,7 @@ def anonymize(
         typer.Option(
             "--shape",
             metavar="ellipse|box|rounded",
-            help="What is drawn into the region.  \\[default: ellipse]",
+            help="What is drawn into the region.  \\[default: ellipse for faces, box for plates]",
             rich_help_panel=REDACTION,
         ),
     ] = None,

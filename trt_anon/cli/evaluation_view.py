@@ -86,9 +86,10 @@ def _headline(figures: dict[str, Any]) -> str:
     labels, settings = figures["labels"], figures["settings"]
     names = ", ".join(detector["name"] for detector in settings["detectors"]) or "given detections"
     ignored = f" ({labels['ignored']} ignored)" if labels["ignored"] else ""
+    shapes = ", ".join(sorted(set(settings["shape"].values())))
     return (
         f"[bold]{escape(names)}[/] at threshold {settings['threshold']:g}: {labels['objects']} objects{ignored} in "
-        f"{labels['images']} images; found at IoU {settings['iou']:g}; region: {settings['shape']} grown "
+        f"{labels['images']} images; found at IoU {settings['iou']:g}; region: {shapes} grown "
         f"{settings['grow']:g} times, {_percent(figures['redacted']['of_all_pixels'])} of all pixels redacted"
     )
 

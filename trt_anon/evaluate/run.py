@@ -258,7 +258,7 @@ def _report(
             "threshold": threshold,
             "floor": settings.floor,
             "iou": settings.iou,
-            "shape": config.redact.shape,
+            "shape": {name: config.redact.shape_of(name) for name in names},
             "grow": grow,
             "size_by": settings.size_by,
             "confidence": settings.confidence,

@@ -45,7 +45,12 @@ def redaction_levels(canvas: Canvas, found: Detections, redact: RedactConfig) ->
     The masks are those that `redact.frame.Redactor` draws.
     """
     regions = regions_to_stored(
-        grow_regions(found.boxes_xyxy_px, grow=redact.growth, shape=redact.shape, contours_px=found.contours_px),
+        grow_regions(
+            found.boxes_xyxy_px,
+            grow=redact.growth,
+            shape=[redact.shape_of(found.class_names[n]) for n in found.class_ids.tolist()],
+            contours_px=found.contours_px,
+        ),
         canvas.width_px,
         canvas.height_px,
         canvas.orientation,

@@ -33,7 +33,10 @@ class Layer:
 def stored_regions(frame: Frame, detections: Detections, config: RedactConfig) -> list[Region]:
     """The regions that hide these detections in a frame, in its stored pixels."""
     upright = grow_regions(
-        detections.boxes_xyxy_px, grow=config.growth, shape=config.shape, contours_px=detections.contours_px
+        detections.boxes_xyxy_px,
+        grow=config.growth,
+        shape=[config.shape_of(detections.class_names[n]) for n in detections.class_ids.tolist()],
+        contours_px=detections.contours_px,
     )
     return regions_to_stored(upright, frame.width_px, frame.height_px, frame.orientation)
 

@@ -54,15 +54,15 @@ def grow_regions(
     boxes_xyxy_px: NDArray[np.float32],
     *,
     grow: float,
-    shape: Shape,
+    shape: Shape | Sequence[Shape],
     min_size_px: float = MIN_REGION_PX,
     contours_px: Sequence[NDArray[np.float32]] | None = None,
 ) -> list[Region]:
     """Regions that hide the objects of these boxes: each box grown about its centre, never dropped.
 
     boxes_xyxy_px: (N, 4) in upright pixels; corners in the wrong order are put right. grow: the region's size relative
-    to the box, at least 1. min_size_px: least width and height of a region. `object_px` is the longer side before
-    growth.
+    to the box, at least 1. shape: of all regions, or one for each box. min_size_px: least width and height of a region.
+    `object_px` is the longer side before growth.
     contours_px: outlines (K, 2) of N masks. One of at least three points becomes a polygon instead of a grown box, its
     margin on every side the larger of the two by which growth would widen the outline's own box, and at least what
     brings that box to the least size.
@@ -80,7 +80,11 @@ def grow_regions(
     # rounding must not leave a sliver of the box outside
     grown = np.concatenate((np.minimum(centre - half, low), np.maximum(centre + half, high)), axis=1).tolist()
     objects = (high - low).max(axis=1).tolist()
-    regions = [Region(x0, y0, x1, y1, shape, size) for (x0, y0, x1, y1), size in zip(grown, objects, strict=True)]
+    shapes: Sequence[Shape] = [shape] * len(boxes) if isinstance(shape, str) else shape
+    regions = [
+        Region(x0, y0, x1, y1, drawn, size)
+        for (x0, y0, x1, y1), drawn, size in zip(grown, shapes, objects, strict=True)
+    ]
     if contours_px is None:
         return regions
     if len(contours_px) != len(regions):
