@@ -131,7 +131,7 @@ def time_again(results: list[dict[str, Any]], class_name: str, data: Path, image
     for result in results:
         candidate = by_name[result["name"]]
         config = make_config(classes=(class_name,), detectors=candidate.detectors, threshold=result["threshold"])
-        recipes = [r.model_copy(update={"scales": candidate.scales}) for r in choose_recipes(config, registry)]
+        recipes = choose_recipes(config, registry, candidate.scales)
         detector = FrameDetector.load(config, registry, recipes)
         try:
             speed = measure_speed(labels.images, detector, images)

@@ -13,6 +13,7 @@ from trt_anon.regions.schema import RegionsConfig
 
 ClassName = Literal["face", "license_plate"]
 PresetName = Literal["fast", "balanced", "thorough"]
+Fusion = Literal["nms", "weighted"]
 
 DEFAULT_GROWTH = 1.3
 """Growth of a region where neither the user nor a detector's recipe says another."""
@@ -27,14 +28,22 @@ class StageConfig(BaseModel):
 Model = TypeVar("Model", bound=StageConfig)
 
 
+TileSide = Annotated[int, Field(ge=64, le=16384)]
+TileOverlap = Annotated[float, Field(ge=0, le=0.5)]
+
+
 class Scale(StageConfig):
     """One detector pass: the upright picture is scaled so that its longer side lies in this range.
 
-    With neither bound the picture keeps its size; with both equal the longer side is exactly that.
+    With neither bound the picture keeps its size; with both equal the longer side is exactly that. tile_px: a picture
+    with a longer side than this is cut into parts of that side, each scaled as a picture of its own; tile_overlap: the
+    share of a part's side that it has in common with the next, at least.
     """
 
     min_long_side_px: Annotated[int, Field(ge=32, le=16384)] | None = None
     max_long_side_px: Annotated[int, Field(ge=32, le=16384)] | None = None
+    tile_px: TileSide | None = None
+    tile_overlap: TileOverlap = 0.2
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -60,12 +69,20 @@ class DetectConfig(StageConfig):
     detectors: recipe names or ONNX recipe files; empty means the default detector of each class.
     preset: how much time to spend, and so which detector is the default of a class, and how it is used.
     threshold: minimum score; None takes each recipe's own.
+    tile_px: besides each pass over whole pictures, the same over overlapping parts of this side in the picture's own
+    pixels; tile_overlap: see `Scale`. flip: each pass over the mirror image too; None is as the recipe says.
+    fusion: what becomes of boxes that several passes have of one object: `nms` keeps the best, `weighted` averages them
+    by their scores; None is as the recipe says.
     """
 
     classes: Annotated[tuple[ClassName, ...], Field(min_length=1)] = ("face",)
     detectors: tuple[str, ...] = ()
     preset: PresetName = "fast"
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    tile_px: TileSide | None = None
+    tile_overlap: TileOverlap = 0.2
+    flip: bool | None = None
+    fusion: Fusion | None = None
 
 
 class RedactConfig(StageConfig):

@@ -88,15 +88,19 @@ def test_options_reach_the_configuration(
         "--detect": "faces,plates", "--preset": "fast", "--threshold": 0.25, "--redact": "pixelate", "--strength": 0.5,
         "--shape": "rounded", "--audio": "drop", "--subtitles": "drop", "--metadata": "keep",
         "--quality": 33, "--codec": "av1", "--encoder-preset": "9", "--device": "cpu", "--runtime": "onnxruntime",
-        "--threads": 3, "--config": config, "--on-error": "redact-frame",
+        "--threads": 3, "--config": config, "--on-error": "redact-frame", "--tile": 960, "--tile-overlap": 0.3,
+        "--fusion": "weighted",
     }  # fmt: skip
     words = [word for pair in given.items() for word in pair]
-    result = invoke("anonymize", "a.mp4", "-o", "b.mp4", *words, "--detector", "yunet", "--detector", "x.toml")
+    result = invoke(
+        "anonymize", "a.mp4", "-o", "b.mp4", *words, "--flip", "--detector", "yunet", "--detector", "x.toml"
+    )
     assert result.exit_code == 2
     (made,) = seen
     assert made.model_dump() == {
         "detect": {
             "classes": ("face", "license_plate"), "detectors": ("yunet", "x.toml"), "preset": "fast", "threshold": 0.25,
+            "tile_px": 960, "tile_overlap": 0.3, "flip": True, "fusion": "weighted",
         },
         "redact": {"method": "pixelate", "strength": 0.5, "shape": "rounded", "grow": 3.0},
         "sink": {
@@ -110,6 +114,8 @@ def test_options_reach_the_configuration(
     invoke("anonymize", "a.mp4", "-o", "b.mp4", "--detect", "PLATES, plate", "--grow", "1.7")
     assert seen[1].detect.classes == ("license_plate",)
     assert seen[1].redact.grow == 1.7
+    alone = invoke("anonymize", "a.mp4", "-o", "b.mp4", "--tile-overlap", 0.3)
+    assert "--tile PIXELS" in str(alone.exception)
 
 
 def test_redaction_options_have_their_effect(invoke: Invoke, samples: Path, tmp_path: Path, faces: ModuleType) -> None:

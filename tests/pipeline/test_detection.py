@@ -182,7 +182,7 @@ def test_frames_of_many_sizes_do_not_pile_up() -> None:
     for width in range(64, 64 + 300):
         found = together.submit(frame((8, 8, 20, 0, 255), size=(width, 48))).result()
         np.testing.assert_allclose(found.boxes_xyxy_px, [[8, 8, 28, 28]], atol=0.5)
-    assert len(one._plans) <= 257
+    assert len(one._views) <= 257
 
 
 def test_threads_share_a_detector() -> None:

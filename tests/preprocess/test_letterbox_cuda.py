@@ -14,8 +14,9 @@ from trt_anon.cuda.device import Accounting
 from trt_anon.cuda.host import HostOptions, guarded
 from trt_anon.errors import UsageError
 from trt_anon.geometry import turn_upright
+from trt_anon.preprocess.crop import crop
 from trt_anon.preprocess.letterbox import _to_rgb, letterbox, plan_letterbox
-from trt_anon.preprocess.letterbox_cuda import MAX_JOBS, TOLERANCE_CODES, LetterboxCuda, crop
+from trt_anon.preprocess.letterbox_cuda import MAX_JOBS, TOLERANCE_CODES, LetterboxCuda
 from trt_anon.types import PIXEL_FORMATS, Color, Frame, InputSpec, Orientation
 
 SQUARE = Fraction(1)

@@ -13,8 +13,8 @@ from trt_anon.config import Scale
 from trt_anon.detect.base import Family
 from trt_anon.errors import InputError
 from trt_anon.evaluate.pictures import load_frame
-from trt_anon.preprocess.letterbox import plan_letterbox, square_size_px
 from trt_anon.preprocess.letterbox_cpu import letterbox_cpu
+from trt_anon.preprocess.views import plan_views
 from trt_anon.runtime.base import Tensor
 
 
@@ -25,17 +25,16 @@ class Prepared:
     family: Family
     scales: tuple[Scale, ...]
     input_name: str
+    flip: bool = False
 
     def feeds(self, paths: Sequence[Path]) -> Iterator[dict[str, Tensor]]:
         """Every pass over every picture, as the folded network takes it. Raises InputError for an unreadable one."""
         for path in paths:
             frame = load_frame(path)
             key = (frame.width_px, frame.height_px, frame.orientation, frame.pixel_aspect)
-            width, height = square_size_px(*key)
             spec = self.family.input_spec
-            plans = dict.fromkeys(plan_letterbox(*key, scale.factor(width, height), spec) for scale in self.scales)
-            for plan in plans:
-                yield {self.input_name: letterbox_cpu(frame, plan, spec)[np.newaxis]}
+            for view in plan_views(*key, self.scales, spec, flip=self.flip):
+                yield {self.input_name: letterbox_cpu(view.of(frame), view.plan, spec)[np.newaxis]}
 
     def few(self, paths: Sequence[Path], count: int) -> list[dict[str, Tensor]]:
         """Feeds of as few different sizes as there can be, for what is run again and again."""

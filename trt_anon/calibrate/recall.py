@@ -21,7 +21,7 @@ from trt_anon.evaluate.settings import SIZE_RANGES
 from trt_anon.evaluate.tally import sizes_px
 from trt_anon.metrics.matching import FALSE, match
 from trt_anon.models.recipe import Recipe
-from trt_anon.pipeline.detection import Detector, FrameDetector, PendingDetections
+from trt_anon.pipeline.detection import Detector, FrameDetector, PendingDetections, merge_rule
 from trt_anon.runtime.select import open_runner
 from trt_anon.types import Detections
 
@@ -204,9 +204,9 @@ class RecallMeter:
             path = Path(folder) / f"{self._recipe.name}.onnx"
             path.write_bytes(model.SerializeToString(deterministic=True))
             runner = open_runner(path, self._runtime)
-            detector = FrameDetector(
-                [Detector(self._family, runner, self._recipe.scales, class_map, threshold)], names, self._recipe.nms_iou
-            )
+            recipe = self._recipe
+            one = Detector(self._family, runner, recipe.scales, class_map, threshold, flip=recipe.flip)
+            detector = FrameDetector([one], names, [merge_rule(name, [recipe]) for name in names])
             try:
                 for labelled in self._labels.images:
                     frame = load_frame(labelled.path)

@@ -51,7 +51,7 @@ class Subject:
 
     def prepared(self) -> Prepared:
         """Its preprocessing."""
-        return Prepared(self.family, self.recipe.scales, self.model.graph.input[0].name)
+        return Prepared(self.family, self.recipe.scales, self.model.graph.input[0].name, self.recipe.flip)
 
     def pinned(self) -> onnx.ModelProto:
         """The network for one picture of a fixed size: its own, or 640x384."""

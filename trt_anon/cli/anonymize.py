@@ -33,6 +33,10 @@ def anonymize(
     detector: options.Detector = None,
     preset: options.Preset = None,
     threshold: options.Threshold = None,
+    tile: options.Tile = None,
+    tile_overlap: options.TileOverlap = None,
+    flip: options.Flip = None,
+    fusion: options.Fusion = None,
     redact: Annotated[
         str | None,
         typer.Option(
@@ -150,6 +154,7 @@ def anonymize(
         detectors=tuple(detector) if detector else None,
         preset=preset,
         threshold=threshold,
+        **options.views(tile, tile_overlap, flip, fusion),
         method=redact,
         strength=strength,
         shape=shape,

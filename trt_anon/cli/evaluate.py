@@ -77,6 +77,10 @@ def evaluate(
     detector: options.Detector = None,
     preset: options.Preset = None,
     threshold: options.Threshold = None,
+    tile: options.Tile = None,
+    tile_overlap: options.TileOverlap = None,
+    flip: options.Flip = None,
+    fusion: options.Fusion = None,
     scale: Annotated[
         list[str] | None,
         typer.Option(
@@ -198,6 +202,7 @@ def evaluate(
         detectors=tuple(detector) if detector else None,
         preset=preset,
         threshold=threshold,
+        **options.views(tile, tile_overlap, flip, fusion),
         shape=shape,
         grow=grow,
         device=device,

@@ -60,6 +60,42 @@ Threshold = Annotated[
     float | None,
     typer.Option("--threshold", help="Minimum score, 0 to 1.  \\[default: the detector's]", rich_help_panel=DETECTION),
 ]
+Tile = Annotated[
+    int | None,
+    typer.Option(
+        "--tile",
+        metavar="PIXELS",
+        help="Look also at overlapping parts of this side, for large pictures with small objects.",
+        show_default=False,
+        rich_help_panel=DETECTION,
+    ),
+]
+TileOverlap = Annotated[
+    float | None,
+    typer.Option(
+        "--tile-overlap",
+        help="Share of a part that it has in common with the next.  \\[default: 0.2]",
+        rich_help_panel=DETECTION,
+    ),
+]
+Flip = Annotated[
+    bool | None,
+    typer.Option(
+        "--flip/--no-flip",
+        help="Look also at the mirror image; twice the time.  \\[default: the detector's]",
+        show_default=False,
+        rich_help_panel=DETECTION,
+    ),
+]
+Fusion = Annotated[
+    str | None,
+    typer.Option(
+        "--fusion",
+        metavar="nms|weighted",
+        help="Of several boxes of an object keep the best, or their mean.  \\[default: the detector's]",
+        rich_help_panel=DETECTION,
+    ),
+]
 Config = Annotated[
     Path | None,
     typer.Option("--config", help="A TOML file with any of these options; the command line wins.", show_default=False),
@@ -115,6 +151,15 @@ def classes(detect: str | None) -> tuple[str, ...] | None:
         if name not in wanted:
             wanted.append(name)
     return tuple(wanted)
+
+
+def views(
+    tile: int | None, tile_overlap: float | None, flip: bool | None, fusion: str | None
+) -> dict[str, int | float | bool | str | None]:
+    """How to look at a picture, as options of a configuration."""
+    if tile_overlap is not None and tile is None:
+        raise UsageError("--tile-overlap is about parts; add --tile PIXELS")
+    return {"tile_px": tile, "tile_overlap": tile_overlap, "flip": flip, "fusion": fusion}
 
 
 def configuration(config: Path | None, **options: Any) -> AnonymizeConfig:

@@ -86,9 +86,7 @@ def evaluate(
     if detections is not None:
         return _of_detections(labels, config, settings, detections, groups)
     registry = registry or Registry()
-    recipes = choose_recipes(config, registry)
-    if scales:
-        recipes = [recipe.model_copy(update={"scales": tuple(scales)}) for recipe in recipes]
+    recipes = choose_recipes(config, registry, scales or ())
     config = with_growth(config, recipes)
     threshold = operating_threshold(config, recipes)
     settings = settings.model_copy(update={"floor": min(settings.floor, threshold)})
@@ -289,7 +287,9 @@ def _described(recipe: Recipe) -> dict[str, Any]:
         "sha256": recipe.sha256,
         "threshold": recipe.threshold,
         "nms_iou": recipe.nms_iou,
-        "scales": [scale.model_dump(exclude_none=True) for scale in recipe.scales],
+        "fusion": recipe.fusion,
+        "flip": recipe.flip,
+        "scales": [scale.model_dump(exclude_defaults=True) for scale in recipe.scales],
     }
 
 

@@ -16,7 +16,7 @@ from trt_anon.files import write_atomically
 from trt_anon.models.networks import file_network, operators_of, recipe_network
 from trt_anon.models.recipe import Recipe
 from trt_anon.models.registry import Registry
-from trt_anon.preprocess.letterbox import plan_letterbox
+from trt_anon.preprocess.views import plan_views
 from trt_anon.runtime.base import TensorSpec
 from trt_anon.runtime.engine_manifest import EngineKey
 from trt_anon.runtime.engine_store import EngineStore, StoredEngine
@@ -170,8 +170,5 @@ def _usual_sizes(recipe: Recipe) -> tuple[tuple[int, int], ...]:
     """What a picture of VIDEO_SIZE_PX comes to, for each pass of the recipe."""
     overrides = recipe.input.given() if recipe.input else None
     spec = get_family(recipe.family, recipe.family_options, overrides, classes=len(recipe.classes)).input_spec
-    found = []
-    for scale in recipe.scales:
-        factor = scale.factor(*VIDEO_SIZE_PX)
-        found.append(plan_letterbox(*VIDEO_SIZE_PX, Orientation.NORMAL, Fraction(1), factor, spec).target_hw_px)
-    return tuple(dict.fromkeys(found))
+    views = plan_views(*VIDEO_SIZE_PX, Orientation.NORMAL, Fraction(1), recipe.scales, spec, flip=recipe.flip)
+    return tuple(dict.fromkeys(view.plan.target_hw_px for view in views))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from trt_anon.config import DEFAULT_GROWTH, ClassName, PresetName, Scale, StageConfig
+from trt_anon.config import DEFAULT_GROWTH, ClassName, DetectConfig, Fusion, PresetName, Scale, StageConfig
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -87,6 +87,9 @@ class Preset(StageConfig):
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)]
     threshold: Annotated[float, Field(gt=0, lt=1)]
     grow: Annotated[float, Field(ge=1, le=4)]
+    flip: bool = False
+    fusion: Fusion = "nms"
+    nms_iou: Annotated[float, Field(gt=0, lt=1)] | None = None
     measured: dict[str, float | str] = Field(default_factory=dict)
 
 
@@ -94,7 +97,9 @@ class Recipe(Pinned):
     """One detector.
 
     classes: its class names in the model's own numbering; a class that is not redacted keeps its name but is filtered.
-    scales: the passes over each picture, merged by non-maximum suppression; for a model of fixed input size one pass.
+    scales: the passes over each picture; for a model of fixed input size one, or one over parts of it. flip: each pass
+    over the mirror image too. fusion: how boxes of one object become one (see `DetectConfig`), nms_iou: from which
+    overlap on they are taken for one.
     batch: `one` where the graph ties its values to one picture of one size: it is then used as it is, unpatched.
     grow: the region's size relative to a box of this detector so that it covers the object, learnt from labels.
     default_for: the classes that this is the default detector of, under the presets it has, under all if it has none.
@@ -106,6 +111,8 @@ class Recipe(Pinned):
     default_for: tuple[ClassName, ...] = ()
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = (Scale(),)
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    flip: bool = False
+    fusion: Fusion = "nms"
     nms_iou: Annotated[float, Field(gt=0, lt=1)] = 0.4
     grow: Annotated[float, Field(ge=1, le=4)] = DEFAULT_GROWTH
     presets: dict[PresetName, Preset] = Field(default_factory=dict)
@@ -122,9 +129,20 @@ class Recipe(Pinned):
         chosen = self.presets.get(preset)
         if chosen is None:
             return self
-        return self.model_copy(
-            update={"scales": chosen.scales, "threshold": chosen.threshold, "grow": chosen.grow, "presets": {}}
-        )
+        update = {name: getattr(chosen, name) for name in ("scales", "threshold", "grow", "flip", "fusion")}
+        return self.model_copy(update={**update, "nms_iou": chosen.nms_iou or self.nms_iou, "presets": {}})
+
+    def looking(self, detect: DetectConfig) -> Recipe:
+        """The recipe with the views and the fusion that the user asked for, its own where the user asked for none."""
+        update: dict[str, Any] = {}
+        if detect.tile_px is not None:
+            tiled = {"tile_px": detect.tile_px, "tile_overlap": detect.tile_overlap}
+            update["scales"] = (*self.scales, *(scale.model_copy(update=tiled) for scale in self.scales))
+        if detect.flip is not None:
+            update["flip"] = detect.flip
+        if detect.fusion is not None:
+            update["fusion"] = detect.fusion
+        return self.model_copy(update=update) if update else self
 
 
 class Sample(Pinned):

@@ -17,9 +17,10 @@ from trt_anon.errors import UsageError
 from trt_anon.media import MediaInfo
 from trt_anon.models.recipe import Recipe
 from trt_anon.models.registry import Registry
-from trt_anon.postprocess.nms import Pass, merge
-from trt_anon.preprocess.letterbox import LetterboxPlan, plan_letterbox, square_size_px
+from trt_anon.postprocess.nms import Pass
+from trt_anon.postprocess.weighted import MergeRule, combine
 from trt_anon.preprocess.letterbox_cpu import Scalers, letterbox_cpu
+from trt_anon.preprocess.views import View, plan_views
 from trt_anon.runtime.base import Pending, Runner
 from trt_anon.runtime.select import open_runner
 from trt_anon.types import Detections, Frame, Orientation
@@ -35,39 +36,46 @@ class Detector:
         scales: Sequence[Scale],
         class_map: Sequence[int | None],
         threshold: float,
+        *,
+        flip: bool = False,
     ) -> None:
-        """`class_map`: for each class of the model the id that detections shall carry, None to leave it out."""
+        """`class_map`: for each class of the model the id that detections shall carry, None to leave it out.
+
+        scales, flip: the views in which it looks at a frame, see `preprocess.views`.
+        """
         self._family = family
         self._runner = runner
         self._scales = tuple(scales)
+        self._flip = flip
         self._class_map = np.array([-1 if c is None else c for c in class_map], np.int32)
         self._threshold = threshold
         self._input_name = runner.inputs[0].name
         self._local = threading.local()
-        self._plans: dict[tuple[int, int, Orientation, Fraction], tuple[LetterboxPlan, ...]] = {}
+        self._views: dict[tuple[int, int, Orientation, Fraction], tuple[View, ...]] = {}
 
     def prepare(self, info: MediaInfo) -> None:
         """Get the runtime ready for the many frames of a video."""
-        for plan in self._plans_for(info.width_px, info.height_px, info.orientation, info.sample_aspect_ratio):
-            self._runner.prepare({self._input_name: (1, *plan.target_hw_px, 3)})
+        views = self.views_for(info.width_px, info.height_px, info.orientation, info.sample_aspect_ratio)
+        for size in dict.fromkeys(view.plan.target_hw_px for view in views):
+            self._runner.prepare({self._input_name: (1, *size, 3)})
 
-    def submit(self, frame: Frame) -> list[tuple[LetterboxPlan, Pending]]:
-        """Prepare the frame once per scale and start its inferences."""
+    def submit(self, frame: Frame) -> list[tuple[View, Pending]]:
+        """Prepare the frame once per view and start its inferences."""
         scalers = self._scalers()
         submitted = []
-        for plan in self._plans_for(frame.width_px, frame.height_px, frame.orientation, frame.pixel_aspect):
-            picture = letterbox_cpu(frame, plan, self._family.input_spec, scalers=scalers)
-            submitted.append((plan, self._runner.submit({self._input_name: picture[np.newaxis]})))
+        for view in self.views_for(frame.width_px, frame.height_px, frame.orientation, frame.pixel_aspect):
+            picture = letterbox_cpu(view.of(frame), view.plan, self._family.input_spec, scalers=scalers)
+            submitted.append((view, self._runner.submit({self._input_name: picture[np.newaxis]})))
         return submitted
 
-    def collect(self, plan: LetterboxPlan, pending: Pending) -> Pass:
+    def collect(self, view: View, pending: Pending) -> Pass:
         """Wait for one pass; its boxes in upright pixels, its classes as detections number them.
 
         Raises ModelError where an output holds NaN anywhere, or something not finite where it counts (`Family.decode`).
         """
         outputs = pending.result()
         check_no_nan(self._family.name, outputs)
-        (found,) = self._family.decode(outputs, plan.target_hw_px, self._threshold)
+        (found,) = self._family.decode(outputs, view.plan.target_hw_px, self._threshold)
         class_ids = self._class_map[found.class_ids]
         wanted = class_ids >= 0
         if not wanted.all():
@@ -78,11 +86,11 @@ class Detector:
             )
             class_ids = found.class_ids
         return Pass(
-            boxes_xyxy_px=plan.boxes_to_upright_px(found.boxes_xyxy),
+            boxes_xyxy_px=view.boxes_to_upright_px(found.boxes_xyxy),
             scores=found.scores,
             class_ids=class_ids,
-            landmarks_px=None if found.landmarks is None else plan.landmarks_to_upright_px(found.landmarks),
-            contours_px=found.contours and tuple(plan.landmarks_to_upright_px(c) for c in found.contours),
+            landmarks_px=None if found.landmarks is None else view.landmarks_to_upright_px(found.landmarks),
+            contours_px=found.contours and tuple(view.points_to_upright_px(c) for c in found.contours),
             distinct=found.distinct,
         )
 
@@ -97,20 +105,18 @@ class Detector:
             scalers = self._local.scalers = Scalers()
         return scalers
 
-    def _plans_for(
+    def views_for(
         self, width_px: int, height_px: int, orientation: Orientation, pixel_aspect: Fraction
-    ) -> tuple[LetterboxPlan, ...]:
+    ) -> tuple[View, ...]:
+        """The views of stored pictures of that size."""
         key = (width_px, height_px, orientation, pixel_aspect)
-        plans = self._plans.get(key)
-        if plans is None:
-            width, height = square_size_px(*key)
-            spec = self._family.input_spec
-            all_plans = [plan_letterbox(*key, scale.factor(width, height), spec) for scale in self._scales]
-            plans = tuple(dict.fromkeys(all_plans))  # two scales may come to the same size
-            if len(self._plans) > 256:  # a folder of pictures of many sizes
-                self._plans.clear()
-            self._plans[key] = plans
-        return plans
+        views = self._views.get(key)
+        if views is None:
+            views = plan_views(*key, self._scales, self._family.input_spec, flip=self._flip)
+            if len(self._views) > 256:  # a folder of pictures of many sizes
+                self._views.clear()
+            self._views[key] = views
+        return views
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,25 +124,27 @@ class PendingDetections:
     """A frame whose inferences are under way."""
 
     _detector: FrameDetector
-    _passes: tuple[tuple[Detector, LetterboxPlan, Pending], ...]
+    _passes: tuple[tuple[Detector, View, Pending], ...]
 
     def result(self) -> Detections:
         """Wait for all passes of all detectors and merge them."""
         detector = self._detector
-        return merge(
-            [d.collect(plan, pending) for d, plan, pending in self._passes],
-            class_names=detector.class_names,
-            iou_threshold=detector.nms_iou,
-        )
+        passes = [d.collect(view, pending) for d, view, pending in self._passes]
+        return combine(passes, detector.class_names, detector.rules)
 
 
 class FrameDetector:
     """All detectors of a configuration as one; thread safe."""
 
-    def __init__(self, detectors: Sequence[Detector], class_names: Sequence[str], nms_iou: float) -> None:
+    def __init__(
+        self, detectors: Sequence[Detector], class_names: Sequence[str], rules: float | Sequence[MergeRule]
+    ) -> None:
+        """`rules`: how boxes of one object become one, for each class; a number: suppression at that overlap."""
         self._detectors = tuple(detectors)
         self.class_names = tuple(class_names)
-        self.nms_iou = nms_iou
+        if isinstance(rules, float | int):
+            rules = [MergeRule(rules)] * len(self.class_names)
+        self.rules = tuple(rules)
 
     @classmethod
     def load(
@@ -155,7 +163,7 @@ class FrameDetector:
             for detector in detectors:
                 detector.close()
             raise
-        return cls(detectors, config.detect.classes, min(recipe.nms_iou for recipe in recipes))
+        return cls(detectors, config.detect.classes, [merge_rule(name, recipes) for name in config.detect.classes])
 
     def prepare(self, info: MediaInfo) -> None:
         """Get ready for the frames of a video; before its first frame, so that all of them are treated alike."""
@@ -164,7 +172,7 @@ class FrameDetector:
 
     def submit(self, frame: Frame) -> PendingDetections:
         """Start on a frame; blocks while the runtimes are busy. The frame's planes are no longer needed afterwards."""
-        passes = [(d, plan, pending) for d in self._detectors for plan, pending in d.submit(frame)]
+        passes = [(d, view, pending) for d in self._detectors for view, pending in d.submit(frame)]
         return PendingDetections(self, tuple(passes))
 
     def close(self) -> None:
@@ -173,8 +181,11 @@ class FrameDetector:
             detector.close()
 
 
-def choose_recipes(config: AnonymizeConfig, registry: Registry) -> list[Recipe]:
-    """The recipes for the classes asked for: those named, or the default of each class."""
+def choose_recipes(config: AnonymizeConfig, registry: Registry, scales: Sequence[Scale] = ()) -> list[Recipe]:
+    """The recipes for the classes asked for: those named, or the default of each class; as they are used.
+
+    scales: replace the recipes' own.
+    """
     wanted = config.detect.classes
     if config.detect.detectors:
         recipes = [registry.get(name) for name in dict.fromkeys(config.detect.detectors)]
@@ -189,7 +200,17 @@ def choose_recipes(config: AnonymizeConfig, registry: Registry) -> list[Recipe]:
         if not any(name in recipe.classes for recipe in recipes):
             names = ", ".join(recipe.name for recipe in recipes)
             raise UsageError(f"none of the detectors chosen ({names}) finds {name!r}")
-    return [recipe.under(config.detect.preset) for recipe in recipes]
+    recipes = [recipe.under(config.detect.preset) for recipe in recipes]
+    if scales:
+        recipes = [recipe.model_copy(update={"scales": tuple(scales)}) for recipe in recipes]
+    return [recipe.looking(config.detect) for recipe in recipes]
+
+
+def merge_rule(class_name: str, recipes: Sequence[Recipe]) -> MergeRule:
+    """The rule of the detectors that find a class; where they differ, suppression, at the smallest overlap."""
+    its = [recipe for recipe in recipes if class_name in recipe.classes] or recipes
+    weighted = all(recipe.fusion == "weighted" for recipe in its)
+    return MergeRule(min(recipe.nms_iou for recipe in its), "weighted" if weighted else "nms")
 
 
 def with_growth(config: AnonymizeConfig, recipes: Sequence[Recipe]) -> AnonymizeConfig:
@@ -206,4 +227,5 @@ def _load(recipe: Recipe, config: AnonymizeConfig, registry: Registry) -> Detect
     runner = open_runner(registry.prepared(recipe, family.input_spec), config.runtime)
     wanted = config.detect.classes
     class_map = [wanted.index(name) if name in wanted else None for name in recipe.classes]
-    return Detector(family, runner, recipe.scales, class_map, config.detect.threshold or recipe.threshold)
+    threshold = config.detect.threshold or recipe.threshold
+    return Detector(family, runner, recipe.scales, class_map, threshold, flip=recipe.flip)

@@ -75,13 +75,12 @@ def nms(
             f"boxes, scores and class_ids must be (N, 4), (N,) and (N,), got {boxes_xyxy.shape}, {scores.shape} and "
             f"{class_ids.shape}"
         )
-    if not (np.isfinite(boxes_xyxy).all() and np.isfinite(scores).all()):
-        raise ModelError("boxes or scores are not finite; do not trust this model or device")
+    _check_finite(boxes_xyxy, scores)
     if distinct_groups is not None and distinct_groups.shape != (count,):
         raise ValueError(f"distinct_groups must be (N,), got {distinct_groups.shape}")
     classes = class_ids if class_aware else np.zeros(count, np.int32)
     groups = np.full(count, -1, np.int32) if distinct_groups is None else distinct_groups
-    order = np.argsort(-scores.astype(np.float64), kind="stable").astype(np.int64)
+    order = best_first(scores)
     kept = order[:0]
     for start in range(0, count, _CHUNK):  # of the order: a chunk falls to what is kept already, then to itself
         chunk = order[start : start + _CHUNK]
@@ -95,6 +94,16 @@ def nms(
                 stays[place + 1 :] &= ~suppresses[place, place + 1 :]
         kept = np.concatenate((kept, chunk[stays]))
     return kept
+
+
+def best_first(scores: NDArray[np.floating]) -> NDArray[np.int64]:
+    """The order (N,) of scores (N,): higher first, of equal ones the lower index."""
+    return np.argsort(-scores.astype(np.float64), kind="stable").astype(np.int64)
+
+
+def _check_finite(boxes_xyxy: NDArray[np.floating], scores: NDArray[np.floating]) -> None:
+    if not (np.isfinite(boxes_xyxy).all() and np.isfinite(scores).all()):
+        raise ModelError("boxes or scores are not finite; do not trust this model or device")
 
 
 def _suppresses(
@@ -120,20 +129,50 @@ def merge(passes: Sequence[Pass], class_names: Sequence[str], iou_threshold: flo
     """
     if not passes:
         return Detections.empty(class_names)
+    every = gather(passes)
+    keep = nms(every.boxes_xyxy_px, every.scores, every.class_ids, iou_threshold, distinct_groups=every.groups)
+    marks, outlines = every.landmarks_px, every.contours_px
+    return Detections(
+        boxes_xyxy_px=every.boxes_xyxy_px[keep],
+        scores=every.scores[keep],
+        class_ids=every.class_ids[keep],
+        class_names=tuple(class_names),
+        landmarks_px=None if marks is None else marks[keep],
+        contours_px=None if outlines is None else tuple(outlines[i] for i in keep.tolist()),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gathered:
+    """All boxes of several passes, one pass after the other: as in `Pass`, all of (N,).
+
+    groups: the number of the pass that says that its objects are distinct, else -1.
+    """
+
+    boxes_xyxy_px: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    class_ids: NDArray[np.int32]
+    groups: NDArray[np.int32]
+    landmarks_px: NDArray[np.float32] | None
+    contours_px: list[NDArray[np.float32]] | None
+
+    def __repr__(self) -> str:  # boxes are personal data
+        return f"Gathered({len(self.scores)} boxes)"
+
+
+def gather(passes: Sequence[Pass]) -> Gathered:
+    """At least one pass as one. Raises ModelError where a box, score or outline is not finite."""
     boxes = np.concatenate([p.boxes_xyxy_px for p in passes]).astype(np.float32)
     scores = np.concatenate([p.scores for p in passes]).astype(np.float32)
-    class_ids = np.concatenate([p.class_ids for p in passes]).astype(np.int32)
-    groups = np.concatenate([np.full(len(p.scores), i if p.distinct else -1, np.int32) for i, p in enumerate(passes)])
-    keep = nms(boxes, scores, class_ids, iou_threshold, distinct_groups=groups)
-    landmarks = _landmarks(passes)
-    contours = _contours(passes)
-    return Detections(
-        boxes_xyxy_px=boxes[keep],
-        scores=scores[keep],
-        class_ids=class_ids[keep],
-        class_names=tuple(class_names),
-        landmarks_px=None if landmarks is None else landmarks[keep],
-        contours_px=None if contours is None else tuple(contours[i] for i in keep.tolist()),
+    _check_finite(boxes, scores)
+    groups = [np.full(len(p.scores), i if p.distinct else -1, np.int32) for i, p in enumerate(passes)]
+    return Gathered(
+        boxes_xyxy_px=boxes,
+        scores=scores,
+        class_ids=np.concatenate([p.class_ids for p in passes]).astype(np.int32),
+        groups=np.concatenate(groups),
+        landmarks_px=_landmarks(passes),
+        contours_px=_contours(passes),
     )
 
 

@@ -13,8 +13,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from trt_anon.preprocess.crop import crop
 from trt_anon.preprocess.letterbox import LetterboxPlan, letterbox, plan_letterbox
-from trt_anon.preprocess.letterbox_cuda import crop
 from trt_anon.types import Frame, InputSpec
 
 
