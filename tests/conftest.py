@@ -21,6 +21,14 @@ settings.register_profile("trt_anon", deadline=None)
 settings.load_profile("trt_anon")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Journals of jobs go to a folder of this run, for processes that tests start too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRT_ANON_STATE", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder with labelled images, clips (`data/`) and detectors (`models/`); skips where it is missing."""

@@ -16,14 +16,17 @@ from trt_anon.errors import UsageError
 from trt_anon.job.detections import write_coco
 from trt_anon.job.files import Event, OnEvent, anonymize_file, anonymize_files, open_source
 from trt_anon.job.inputs import Plan, Task, check_apart, is_folder, plan
-from trt_anon.job.report import FileReport, JobReport
+from trt_anon.job.journal import Journal
+from trt_anon.job.report import VERSION, FileReport, JobReport
+from trt_anon.job.resume import Recorder, Resume, identity_of
+from trt_anon.job.space import check_room
 from trt_anon.models.registry import Registry
 from trt_anon.pipeline.detection import FrameDetector, PendingDetections, choose_recipes, with_growth
 from trt_anon.pipeline.loop import detect_frames
 from trt_anon.pipeline.redaction import Redaction
 from trt_anon.types import PIXEL_FORMATS, Detections, Frame
 
-__all__ = ["Anonymizer", "Event", "FileReport", "JobReport", "OnEvent"]
+__all__ = ["Anonymizer", "Event", "FileReport", "JobReport", "OnEvent", "Resume"]
 
 Frames = NDArray[np.uint8]
 
@@ -68,6 +71,7 @@ class Anonymizer:
         registry = registry or Registry()
         recipes = choose_recipes(self.config, registry)
         self.config = with_growth(self.config, recipes)
+        self._identity = identity_of(self.config, recipes, VERSION)
         self._detector = FrameDetector.load(self.config, registry, recipes)
         self._redaction = Redaction(self.config)
         self._closed = False
@@ -109,19 +113,47 @@ class Anonymizer:
         *,
         overwrite: bool = False,
         on_event: OnEvent | None = None,
+        resume: Resume | None = None,
     ) -> JobReport:
-        """Anonymize files and folders (recursive, mirrored below `destination`); failures are in the report."""
-        return self.run(self.plan(sources, destination, overwrite=overwrite), overwrite=overwrite, on_event=on_event)
+        """Anonymize files and folders (recursive, mirrored below `destination`); failures are in the report.
+
+        resume: go on with an earlier run of the same job, and be one that a later run can go on with.
+        """
+        job = self.plan(sources, destination, overwrite=overwrite or resume is not None)
+        resume = resume and resume.of(Path(destination))
+        return self.run(job, overwrite=overwrite, on_event=on_event, resume=resume)
 
     @staticmethod
     def plan(sources: Sequence[str | Path], destination: str | Path, *, overwrite: bool = False) -> Plan:
         """What `files` would do: one task per media file found."""
         return plan([Path(s) for s in sources], str(destination), overwrite=overwrite)
 
-    def run(self, job: Plan, *, overwrite: bool = False, on_event: OnEvent | None = None) -> JobReport:
-        """Carry out a plan."""
+    def run(
+        self, job: Plan, *, overwrite: bool = False, on_event: OnEvent | None = None, resume: Resume | None = None
+    ) -> JobReport:
+        """Carry out a plan. With `resume`, plan it with `overwrite=True`: what is done already shows here.
+
+        Raises UsageError where the journal of `resume` cannot be used, OutputError where the disk has no room.
+        """
         self._check_open()
-        return anonymize_files(job, self.config, self._detector, overwrite=overwrite, on_event=on_event)
+        if resume is None:
+            return self._run(job, overwrite=overwrite, on_event=on_event)
+        with Journal(resume.path) as journal:
+            recorder = Recorder(journal, self._identity)
+            settled = recorder.settle(job, overwrite=overwrite, retry=resume.retry)
+            if resume.keep_free_bytes > 0:
+                check_room(settled.plan.tasks, resume.keep_free_bytes)
+            report = self._run(
+                settled.plan,
+                overwrite=overwrite,
+                on_event=on_event,
+                recorder=recorder,
+                keep_free_bytes=resume.keep_free_bytes,
+            )
+        return report.with_files(settled.unchanged)
+
+    def _run(self, job: Plan, **options: Any) -> JobReport:
+        return anonymize_files(job, self.config, self._detector, **options)
 
     def detect(self, frames: Frames | Sequence[Frames]) -> list[Detections]:
         """Find objects in RGB pictures.

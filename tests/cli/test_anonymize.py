@@ -198,7 +198,8 @@ def test_the_summary_has_figures_and_no_boxes(invoke: Invoke, samples: Path, tmp
     totals = report["totals"]
     seconds, fps = totals.pop("seconds"), totals.pop("fps")
     assert totals == {
-        "files": 3, "done": 2, "failed": 1, "skipped": 0, "frames": 9, "objects": {"face": 9}, "exit_code": 1,
+        "files": 3, "done": 2, "failed": 1, "skipped": 0, "unchanged": 0, "frames": 9, "objects": {"face": 9},
+        "exit_code": 1,
         "frames_redacted_whole": {},
     }  # fmt: skip
     assert fps == pytest.approx(9 / seconds, rel=0.1)

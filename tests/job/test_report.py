@@ -57,8 +57,10 @@ def test_totals() -> None:
     assert report.files[0].fps == 15
     totals = json.loads(report.to_json())["totals"]
     assert totals == {
-        "files": 4, "done": 2, "failed": 1, "skipped": 1, "frames": 40, "objects": {"face": 6, "license_plate": 2},
-        "frames_redacted_whole": {"decode": 3, "detect": 1}, "seconds": 2.5, "fps": 16.0, "exit_code": 1,
+        "files": 4, "done": 2, "failed": 1, "skipped": 1, "unchanged": 0, "frames": 40,
+        "objects": {"face": 6, "license_plate": 2},
+        "seconds": 2.5, "fps": 16.0, "exit_code": 1,
+        "frames_redacted_whole": {"decode": 3, "detect": 1},
     }  # fmt: skip
     assert json.loads(report.to_json())["version"] == "1.2.3"
 

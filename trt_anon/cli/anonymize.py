@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from trt_anon.cli import options
+from trt_anon.cli import job_options, options
+from trt_anon.cli.job_options import DEFAULT_KEEP_FREE_MIB
 from trt_anon.cli.options import OUTPUT, REDACTION
 from trt_anon.cli.progress import progress_view
 
@@ -125,6 +126,10 @@ def anonymize(
         ),
     ] = None,
     overwrite: options.Overwrite = False,
+    resume: job_options.Resume = None,
+    retry: job_options.Retry = False,
+    journal: job_options.Journal = None,
+    keep_free: job_options.KeepFree = DEFAULT_KEEP_FREE_MIB,
     json: Annotated[
         Path | None,
         typer.Option(
@@ -171,11 +176,12 @@ def anonymize(
         precision=precision,
         threads=threads,
     )
-    job = Anonymizer.plan(inputs, output, overwrite=overwrite)
+    going_on = job_options.resume(inputs, output, resume=resume, retry=retry, journal=journal, keep_free_mib=keep_free)
+    job = Anonymizer.plan(inputs, output, overwrite=overwrite or going_on is not None)
     if json is not None:  # now, not after hours of work
         check_apart(json, job.tasks, overwrite=overwrite)
     with Anonymizer(settings) as anonymizer, progress_view(len(job.tasks), quiet=quiet) as view:
-        report = anonymizer.run(job, overwrite=overwrite, on_event=view)
+        report = anonymizer.run(job, overwrite=overwrite, on_event=view, resume=going_on)
     if json is not None:
         report.write(json, overwrite=overwrite)
     show(report, quiet=quiet)
@@ -199,7 +205,8 @@ def show(report: JobReport, *, quiet: bool) -> None:
     if quiet:
         return
     found = ", ".join(f"{count} {name.replace('_', ' ')} boxes" for name, count in report.objects.items())
-    skipped = f", {report.skipped} other files skipped" if report.skipped else ""
+    skipped = f", {report.unchanged} unchanged" if report.unchanged else ""
+    skipped += f", {report.skipped} other files skipped" if report.skipped else ""
     typer.echo(
         f"{report.done} of {report.done + report.failed} files done{skipped}, {report.frames} frames, "
         f"{found or 'nothing found'}, {report.seconds:.1f} s, {report.fps:.1f} frames/s"

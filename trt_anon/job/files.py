@@ -14,6 +14,8 @@ from trt_anon.errors import PipelineError, TrtAnonError
 from trt_anon.job.inputs import Plan, Task
 from trt_anon.job.publish import atomic_output
 from trt_anon.job.report import FileReport, JobReport
+from trt_anon.job.resume import Recorder, recorded
+from trt_anon.job.space import SpaceGuard
 from trt_anon.media import MediaInfo
 from trt_anon.pipeline.detection import FrameDetector
 from trt_anon.pipeline.loop import LoopReport, anonymize_frames
@@ -52,9 +54,17 @@ def anonymize_file(
     *,
     overwrite: bool = False,
     on_event: OnEvent | None = None,
+    recorder: Recorder | None = None,
+    guard: SpaceGuard | None = None,
 ) -> FileReport:
     """Anonymize one file; raises what went wrong, and then no output was made."""
     tell = on_event or (lambda _event: None)
+
+    def on_frame(frames: int) -> None:
+        if guard is not None:
+            guard.check()
+        tell(Event("frames", task, frames, total))
+
     start = time.perf_counter()
     with atomic_output(task.destination, overwrite=overwrite) as path:
         source = open_source(task, config)
@@ -78,10 +88,12 @@ def anonymize_file(
                 detector,
                 Redaction(config, task.source, shown_seconds=_shown_seconds(source.info)),
                 config.pipeline,
-                lambda frames: tell(Event("frames", task, frames, total)),
+                on_frame,
             )
         finally:
             source.close()
+        if recorder is not None:
+            recorder.ready(task, path, loop.frames, dict(loop.objects))
     return _done(task, loop, detector.class_names, time.perf_counter() - start)
 
 
@@ -112,11 +124,14 @@ def anonymize_files(
     overwrite: bool = False,
     on_event: OnEvent | None = None,
     image_workers: int = 2,
+    recorder: Recorder | None = None,
+    keep_free_bytes: int = 0,
 ) -> JobReport:
     """Anonymize all tasks of a plan; failures are reported, each with its file, and the others go on.
 
     Videos run one after another, for each keeps the machine busy by itself; images run `image_workers` at a time.
-    Anything that is not a TrtAnonError (a bug, an interrupt) ends the job.
+    Anything that is not a TrtAnonError (a bug, an interrupt) ends the job. recorder: keeps the journal by which a later
+    run goes on from there. keep_free_bytes: files fail rather than fill the disk further.
     """
     start = time.perf_counter()
     telling = threading.Lock()
@@ -129,7 +144,18 @@ def anonymize_files(
     def one(task: Task) -> FileReport:
         began = time.perf_counter()
         try:
-            report = anonymize_file(task, config, detector, overwrite=overwrite, on_event=tell)
+            guard = SpaceGuard(task.destination.parent, keep_free_bytes)
+            guard.check()
+            with recorded(recorder, task):
+                report = anonymize_file(
+                    task,
+                    config,
+                    detector,
+                    overwrite=overwrite,
+                    on_event=tell,
+                    recorder=recorder,
+                    guard=guard,
+                )
         except TrtAnonError as error:
             report = _failure(task, error, time.perf_counter() - began)
         except MemoryError:

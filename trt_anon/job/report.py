@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from trt_anon.errors import MissingError, TrtAnonError
 from trt_anon.job.publish import as_output_error, atomic_output
 
-Status = Literal["done", "failed", "skipped"]
+Status = Literal["done", "failed", "skipped", "unchanged"]
 
 
 def _sum(counts: Iterable[Mapping[str, int]]) -> Mapping[str, int]:
@@ -31,6 +31,10 @@ def _version() -> str:
         return "unknown"
 
 
+VERSION = _version()
+"""The version of this program."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileReport:
     """What became of one input file.
@@ -38,7 +42,7 @@ class FileReport:
     objects: detections per class, summed over frames. frames_redacted_whole: by the stage that failed in them, with
     `on_error="redact-frame"`. seconds: wall time of this file. error: what went wrong, in words; error_type: the name
     of its class; exit_code: what the command line returns for it. A file is `skipped` if it lay in an input folder and
-    is no media.
+    is no media, `unchanged` if an earlier run had done it: frames and objects are what that found.
     """
 
     source: Path
@@ -130,19 +134,24 @@ class JobReport:
         return self._count("skipped")
 
     @property
+    def unchanged(self) -> int:
+        """Files that an earlier run of the job had published, from the same input and configuration."""
+        return self._count("unchanged")
+
+    @property
     def frames(self) -> int:
-        """Frames of all published files."""
-        return sum(file.frames for file in self.files)
+        """Frames of all files published by this run."""
+        return sum(file.frames for file in self.files if file.status == "done")
 
     @property
     def objects(self) -> Mapping[str, int]:
         """Detections per class over all files."""
-        return _sum(file.objects for file in self.files)
+        return _sum(file.objects for file in self.files if file.status == "done")
 
     @property
     def frames_redacted_whole(self) -> Mapping[str, int]:
         """Frames redacted whole over all files, by the stage that failed in them."""
-        return _sum(file.frames_redacted_whole for file in self.files)
+        return _sum(file.frames_redacted_whole for file in self.files if file.status == "done")
 
     @property
     def fps(self) -> float:
@@ -158,6 +167,10 @@ class JobReport:
         missing = MissingError.exit_code
         return missing if any(file.exit_code == missing for file in failures) else 1
 
+    def with_files(self, more: Sequence[FileReport]) -> JobReport:
+        """The report with further files in it."""
+        return replace(self, files=tuple(sorted((*self.files, *more), key=lambda file: str(file.source))))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: figures and file names, no boxes."""
         return {
@@ -167,6 +180,7 @@ class JobReport:
                 "done": self.done,
                 "failed": self.failed,
                 "skipped": self.skipped,
+                "unchanged": self.unchanged,
                 "frames": self.frames,
                 "objects": dict(self.objects),
                 "frames_redacted_whole": dict(self.frames_redacted_whole),

@@ -1,0 +1,225 @@
+"""Jobs that go on where they ended: what is done is skipped, what failed is told, what is left is worked on."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from trt_anon.config import AnonymizeConfig
+from trt_anon.errors import InputError, MediaError, MissingError, OutputError, PipelineError, TrtAnonError, UsageError
+from trt_anon.job.inputs import Failure, Plan, Task
+from trt_anon.job.journal import Entry, Journal, content_of, key_of, place_of, stamp_of
+from trt_anon.job.publish import remove_stale
+from trt_anon.job.report import FileReport
+from trt_anon.job.space import DEFAULT_KEEP_FREE_MIB
+from trt_anon.models.recipe import Recipe
+
+_log = logging.getLogger("trt_anon")
+
+_OF_THE_MACHINE = frozenset(
+    kind.__name__ for base in (OutputError, MissingError) for kind in (base, *base.__subclasses__())
+) | {PipelineError.__name__}
+"""Errors that another attempt may not meet again."""
+
+
+def identity_of(config: AnonymizeConfig, recipes: Sequence[Recipe], version: str) -> str:
+    """SHA-256 of everything beside its input that shapes an output; how many threads or frames wait does not."""
+    values: dict[str, Any] = config.model_dump(mode="json")
+    values["runtime"].pop("threads")
+    values["pipeline"].pop("queue_frames")
+    values["recipes"] = [recipe.model_dump(mode="json") for recipe in recipes]  # with the hashes of their models
+    values["version"] = version
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """How a job is made one that goes on.
+
+    journal: the file of its books, None is one of the user's state folder that belongs to the output. retry: try again
+    what failed on its own account. keep_free_mib: how much of the disk stays free, 0 looks at no disk.
+    """
+
+    journal: Path | None = None
+    retry: bool = False
+    keep_free_mib: int = DEFAULT_KEEP_FREE_MIB
+
+    def of(self, output: Path) -> Resume:
+        """The same with the journal that belongs to `output`, where none was named."""
+        return self if self.journal is not None else replace(self, journal=place_of(output))
+
+    @property
+    def path(self) -> Path:
+        """The journal's file. Raises UsageError where it is not known."""
+        if self.journal is None:
+            raise UsageError("name the journal's file, or the output that it belongs to: Resume().of(output)")
+        return self.journal
+
+    @property
+    def keep_free_bytes(self) -> int:
+        """`keep_free_mib` in bytes."""
+        return self.keep_free_mib * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A plan without what is done already, and the reports of that."""
+
+    plan: Plan
+    unchanged: tuple[FileReport, ...]
+
+
+class Recorder:
+    """Keeps a journal for a run: what is asked of it before the work, and what it is told while that goes on."""
+
+    def __init__(self, journal: Journal, identity: str) -> None:
+        self._journal: Journal | None = journal
+        self.identity = identity
+
+    def settle(self, job: Plan, *, overwrite: bool, retry: bool) -> Settled:
+        """Look up each task; `job` was planned as if every output might be replaced.
+
+        An output that is as it was left, from the same input and configuration, is unchanged. A file that failed on its
+        own account fails again at once, unless `retry`. An output that exists otherwise fails without `overwrite`.
+        Files during which the whole process ended come last, so that one that always ends it keeps nobody waiting.
+        """
+        todo: list[tuple[int, Task]] = []
+        failures: list[Failure] = []
+        unchanged: list[FileReport] = []
+        for task in job.tasks:
+            entry = self._same(task)
+            report = self._done(task, entry)
+            if report is not None:
+                unchanged.append(report)
+                continue
+            error = _remembered(task, entry, retry) or _in_the_way(task, overwrite)
+            if error is None:
+                todo.append((entry.attempts if entry is not None else 0, task))
+            else:
+                failures.append(Failure(task.source, task.destination, error))
+        todo.sort(key=lambda item: item[0])
+        ordered = tuple(task for _, task in todo)
+        return Settled(Plan(ordered, (*job.failures, *failures), job.skipped), tuple(unchanged))
+
+    def begin(self, task: Task, plan: str | None = None) -> None:
+        """Work on a task starts. Raises InputError where its source cannot be read."""
+        journal = self._journal
+        if journal is None:
+            return
+        key = key_of(task.destination)
+        try:
+            known = journal.entry(key)
+            source = content_of(task.source, known.input if known else None)
+            journal.begin(key, source, self.identity, plan)
+        except OSError as error:
+            raise InputError(f"cannot read {task.source}: {error.strerror}") from error
+        except UsageError as error:
+            self._give_up(error)
+
+    def ready(self, task: Task, written: Path, frames: int, objects: dict[str, int]) -> None:
+        """The output is complete under another name."""
+        if self._journal is None:
+            return
+        try:
+            self._journal.publishing(key_of(task.destination), content_of(written).sha256, frames, objects)
+        except UsageError as error:
+            self._give_up(error)
+        except OSError as error:
+            raise OutputError(f"cannot read back the output for {task.destination}: {error.strerror}") from error
+
+    def ended(self, task: Task, error: TrtAnonError | None = None) -> None:
+        """The output was published, or the task failed."""
+        journal, key = self._journal, key_of(task.destination)
+        if journal is None:
+            return
+        try:
+            if error is None:
+                journal.done(key, stamp_of(task.destination))
+            elif journal.entry(key) is not None:
+                journal.failed(key, type(error).__name__)
+        except OSError:  # the output was moved away at once
+            return
+        except UsageError as failure:
+            self._give_up(failure)
+
+    @property
+    def journal(self) -> Journal | None:
+        """The journal, None once it could not be written."""
+        return self._journal
+
+    def _give_up(self, error: UsageError) -> None:
+        # The outputs matter more than the books: the job goes on, and cannot be resumed from here.
+        _log.warning("this job cannot be resumed: %s", error)
+        self._journal = None
+
+    def _same(self, task: Task) -> Entry | None:
+        """What is known of a task, if it is about this input and this configuration."""
+        entry = None if self._journal is None else self._journal.entry(key_of(task.destination))
+        if entry is None or entry.identity != self.identity:
+            return None
+        try:
+            found = content_of(task.source, entry.input)
+        except OSError:
+            return None
+        return entry if found.sha256 == entry.input.sha256 else None
+
+    def _done(self, task: Task, entry: Entry | None) -> FileReport | None:
+        if entry is None or entry.output is None or entry.state not in ("done", "publishing"):
+            return None
+        try:
+            if (
+                task.destination.is_symlink()
+                or content_of(task.destination, entry.output).sha256 != entry.output.sha256
+            ):
+                return None
+            if entry.state == "publishing" and self._journal is not None:  # ended between its name and the journal
+                remove_stale(task.destination)  # its other name, if that is left
+                self._journal.done(key_of(task.destination), stamp_of(task.destination))
+        except OSError:
+            return None
+        return FileReport(
+            task.source, task.destination, "unchanged", task.kind, frames=entry.frames, objects=entry.objects
+        )
+
+
+@contextlib.contextmanager
+def recorded(recorder: Recorder | None, task: Task) -> Iterator[None]:
+    """The books of one task: begun, and ended with the block. An interrupt leaves it begun: it is tried again."""
+    if recorder is None:
+        yield
+        return
+    recorder.begin(task)
+    try:
+        yield
+    except TrtAnonError as error:
+        recorder.ended(task, error)
+        raise
+    except MemoryError:
+        recorder.ended(task, PipelineError("out of memory"))
+        raise
+    recorder.ended(task)
+
+
+def _remembered(task: Task, entry: Entry | None, retry: bool) -> MediaError | None:
+    """Why a task is not tried again."""
+    if entry is None or retry:
+        return None
+    if entry.state == "failed" and entry.error not in _OF_THE_MACHINE:
+        return InputError(f"{task.source} failed before ({entry.error}); --retry tries it again")
+    return None
+
+
+def _in_the_way(task: Task, overwrite: bool) -> MediaError | None:
+    exists = task.destination.is_symlink() or task.destination.exists()
+    if overwrite or not exists:
+        return None
+    return OutputError(
+        f"{task.destination} exists already and is not what this command would make of this input; pass --overwrite "
+        "(overwrite=True) to replace it"
+    )
