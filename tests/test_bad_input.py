@@ -395,7 +395,17 @@ def test_a_full_disk_for_the_file_of_boxes_and_the_summary(faces: ModuleType, tm
         )
     for arguments in (
         ["detect", tmp_path / "in", "-o", tmp_path / "out.json", "--runtime", "null"],
-        ["anonymize", tmp_path / "in", "-o", tmp_path / "out", "--json", tmp_path / "out.json", "--runtime", "null"],
+        [
+            "anonymize",
+            tmp_path / "in",
+            "-o",
+            tmp_path / "out",
+            "--json",
+            tmp_path / "out.json",
+            "--runtime",
+            "null",
+            "--no-resume",
+        ],
     ):
         # A picture takes 12 kB, a summary of all of them more.
         limit = "1500" if arguments[0] == "detect" else "13500"
