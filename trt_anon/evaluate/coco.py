@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from trt_anon.errors import InputError
-from trt_anon.evaluate.dataset import RawImage, RawObject, checked_box, inside, read_label_text
-
-
-def load_json(path: Path) -> Any:
-    """The value in a JSON file. Raises InputError."""
-    try:
-        return json.loads(read_label_text(path), parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:  # JSONDecodeError quotes no contents beyond its position
-        at = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise InputError(f"{path} is not valid JSON{at}") from error
-
-
-def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not JSON")
+from trt_anon.evaluate.dataset import RawImage, RawObject, inside
+from trt_anon.label_files import box_of, load_json, take, unique
 
 
 def read_coco(path: Path, images: Path | None) -> tuple[list[RawImage], dict[int, tuple[str, str]]]:
@@ -86,38 +73,8 @@ def read_coco(path: Path, images: Path | None) -> tuple[list[RawImage], dict[int
     return found, categories
 
 
-def take(entry: Any, name: str, kind: type[Any], where: str) -> Any:
-    """A field of an entry, of that type. Raises InputError."""
-    value = entry.get(name) if isinstance(entry, dict) else None
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise InputError(f"{where}: {name!r} is missing or not {'a whole number' if kind is int else 'text'}")
-    return value
-
-
-def box_of(entry: Any, where: str) -> tuple[float, float, float, float]:
-    """The corners of an entry's `bbox`. Raises InputError."""
-    box = entry.get("bbox") if isinstance(entry, dict) else None
-    if not isinstance(box, list) or len(box) != 4 or not all(_number(v) for v in box):
-        raise InputError(f"{where}: 'bbox' is missing or not four numbers")
-    try:
-        x, y, width, height = map(float, box)
-    except OverflowError as error:
-        raise InputError(f"{where}: 'bbox' holds a number that is too large") from error
-    return checked_box((x, y, x + width, y + height), where)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _flag(entry: Mapping[str, Any], name: str, where: str) -> bool:
     value = entry.get(name, 0)
     if value not in (0, 1):
         raise InputError(f"{where}: {name!r} must be 0 or 1")
     return bool(value)
-
-
-def unique(known: Mapping[int, Any], key: int, where: str) -> None:
-    """Raise InputError where an id was there before."""
-    if key in known:
-        raise InputError(f"{where}: the id {key} is there twice")

@@ -20,8 +20,6 @@ CLASS_NAMES: tuple[str, ...] = get_args(ClassName)
 IGNORE = "ignore"
 """What a class map calls objects that neither count nor make a detection wrong."""
 
-MAX_LABEL_BYTES = 1 << 30
-MAX_COORDINATE_PX = 1e7
 
 _ALIASES = {
     "face": "face",
@@ -195,18 +193,6 @@ def _labelled(image: RawImage, kept: list[tuple[RawObject, int]], names: dict[st
     )
 
 
-def read_label_text(path: Path) -> str:
-    """The text of a label file. Raises InputError for what is missing, too large or not UTF-8."""
-    try:
-        if path.stat().st_size > MAX_LABEL_BYTES:
-            raise InputError(f"{path}: larger than {MAX_LABEL_BYTES >> 20} MiB; this is no label file")
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not text in UTF-8") from error
-
-
 def inside(folder: Path, name: str, where: str) -> Path:
     """The image that a label file names; a name that leaves the images' folder is refused."""
     if not name or "\0" in name or "\n" in name:
@@ -216,16 +202,6 @@ def inside(folder: Path, name: str, where: str) -> Path:
     if not Path(os.path.normpath(path.absolute())).is_relative_to(os.path.normpath(folder.absolute())):
         raise InputError(f"{where}: the image {name!r} lies outside {folder}; name its folder with --images")
     return path
-
-
-def checked_box(values: tuple[float, float, float, float], where: str) -> tuple[float, float, float, float]:
-    """Corners (x0, y0, x1, y1), or InputError where they are not finite, absurdly far or in the wrong order."""
-    if not all(np.isfinite(values)) or max(map(abs, values)) > MAX_COORDINATE_PX:
-        raise InputError(f"{where}: a box has coordinates that are not finite or beyond {MAX_COORDINATE_PX:.0e} px")
-    x0, y0, x1, y1 = map(float, values)
-    if x1 < x0 or y1 < y0:
-        raise InputError(f"{where}: a box has its corners in the wrong order, or a negative size")
-    return x0, y0, x1, y1
 
 
 def upright_size(path: Path) -> tuple[int, int]:

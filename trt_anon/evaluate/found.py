@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from trt_anon.errors import InputError
-from trt_anon.evaluate.coco import box_of, load_json, take, unique
 from trt_anon.evaluate.dataset import ClassMap, LabelledImage, LabelSet
+from trt_anon.label_files import box_of, load_json, take, unique
 from trt_anon.types import Detections
 
 _Row = tuple[tuple[float, float, float, float], float, int]

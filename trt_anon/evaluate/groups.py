@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from trt_anon.errors import InputError, UsageError
-from trt_anon.evaluate.dataset import LabelSet, read_label_text
+from trt_anon.evaluate.dataset import LabelSet
+from trt_anon.label_files import read_label_text
 
 _FILE_KEYS = ("file", "file_name", "image")
 _OBJECT_KEY = "annotation_id"

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NoReturn
 from xml.etree import ElementTree
 
 from trt_anon.errors import InputError
-from trt_anon.evaluate.dataset import RawImage, RawObject, checked_box, inside, read_label_text
+from trt_anon.evaluate.dataset import RawImage, RawObject, inside
 from trt_anon.evaluate.folder import SUFFIXES
-
-
-class _Builder(ElementTree.TreeBuilder):
-    """Refuses document types, and with them entities that grow without bound or name other files."""
-
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> NoReturn:
-        """Called for `<!DOCTYPE`."""
-        raise InputError("has a document type definition, which label files have no use for")
+from trt_anon.label_files import checked_box, load_xml
 
 
 def read_voc(path: Path, images: Path | None, *, first_pixel: int = 1) -> list[RawImage]:
@@ -37,14 +29,7 @@ def read_voc(path: Path, images: Path | None, *, first_pixel: int = 1) -> list[R
 
 
 def _image(file: Path, relative: Path, images: Path, first_pixel: int) -> RawImage:
-    parser = ElementTree.XMLParser(target=_Builder())
-    try:
-        parser.feed(read_label_text(file))
-        root: ElementTree.Element = parser.close()
-    except ElementTree.ParseError as error:
-        raise InputError(f"{file} is not valid XML (line {error.position[0]})") from error
-    except InputError as error:
-        raise error if str(file) in str(error) else InputError(f"{file}: {error}") from error
+    root = load_xml(file)
     if root.tag != "annotation":
         raise InputError(f"{file}: expected an <annotation>, found <{root.tag[:40]}>")
     size = None

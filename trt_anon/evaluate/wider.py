@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from trt_anon.errors import InputError
-from trt_anon.evaluate.dataset import RawImage, RawObject, checked_box, inside, read_label_text
+from trt_anon.evaluate.dataset import RawImage, RawObject, inside
+from trt_anon.label_files import checked_box, read_label_text
 
 _FIELDS = 10  # x y width height blur expression illumination invalid occlusion pose
 _INVALID = 7

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 from trt_anon.errors import InputError, UsageError
-from trt_anon.evaluate.dataset import RawImage, RawObject, checked_box, read_label_text, upright_size
+from trt_anon.evaluate.dataset import RawImage, RawObject, upright_size
 from trt_anon.evaluate.folder import pictures_in
+from trt_anon.label_files import checked_box, read_label_text
 
 _NAME_FILES = ("classes.txt", "obj.names", "data.yaml", "data.yml", "dataset.yaml")
 _SLACK = 0.01  # rounding in label tools lets boxes reach a little beyond the picture
