@@ -96,6 +96,11 @@ def _applies(region: ManualRegion, path: str) -> bool:
     return not region.files or any(fnmatchcase(path, p) or fnmatchcase(path, f"*/{p}") for p in region.files)
 
 
+def only_file(name: str) -> str:
+    """A pattern that fits this name alone."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
 def _span(region: ManualRegion) -> Moment:
     """When the region can be there at all."""
     keys = region.keyframes
