@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 
 from trt_anon.config import AnonymizeConfig, validated
 from trt_anon.errors import UsageError
+from trt_anon.files import hash_of
 from trt_anon.job.detections import write_coco
 from trt_anon.job.files import Event, OnEvent, anonymize_file, anonymize_files, open_source
+from trt_anon.job.given import GivenDetections
 from trt_anon.job.inputs import Plan, Task, check_apart, is_folder, plan
 from trt_anon.job.journal import Journal
 from trt_anon.job.report import VERSION, FileReport, JobReport
 from trt_anon.job.resume import Recorder, Resume, identity_of
 from trt_anon.job.space import check_room
 from trt_anon.models.registry import Registry
+from trt_anon.pipeline.detecting import DetectsFiles
 from trt_anon.pipeline.detection import FrameDetector, PendingDetections, choose_recipes, with_growth
 from trt_anon.pipeline.loop import detect_frames
 from trt_anon.pipeline.redaction import Redaction
@@ -65,14 +68,28 @@ class Anonymizer:
     """
 
     def __init__(
-        self, config: AnonymizeConfig | None = None, *, registry: Registry | None = None, **options: Any
+        self,
+        config: AnonymizeConfig | None = None,
+        *,
+        registry: Registry | None = None,
+        detections: str | Path | None = None,
+        **options: Any,
     ) -> None:
+        """detections: a file that `write_detections` wrote or another tool; no detector is loaded then.
+
+        Arrays cannot be detected in then, and what is redacted in a file is what the detections say.
+        """
         self.config = make_config(config, **options)
-        registry = registry or Registry()
-        recipes = choose_recipes(self.config, registry)
-        self.config = with_growth(self.config, recipes)
-        self._identity = identity_of(self.config, recipes, VERSION)
-        self._detector = FrameDetector.load(self.config, registry, recipes)
+        self._detector: DetectsFiles
+        if detections is not None:
+            self._detector = GivenDetections(detections)
+            self._identity = identity_of(self.config, [], VERSION, detections=hash_of(Path(detections)))
+        else:
+            registry = registry or Registry()
+            recipes = choose_recipes(self.config, registry)
+            self.config = with_growth(self.config, recipes)
+            self._identity = identity_of(self.config, recipes, VERSION)
+            self._detector = FrameDetector.load(self.config, registry, recipes)
         self._redaction = Redaction(self.config)
         self._closed = False
 
@@ -162,10 +179,13 @@ class Anonymizer:
         its pixels. The arrays are not changed.
         """
         self._check_open()
+        detector = self._detector
+        if not isinstance(detector, FrameDetector):
+            raise UsageError("this Anonymizer takes detections from a file, which are of files; it detects nothing")
         found: list[Detections] = []
         pending: deque[PendingDetections] = deque()
         for frame in _as_frames(frames):
-            pending.append(self._detector.submit(frame))
+            pending.append(detector.submit(frame))
             if len(pending) > self.config.pipeline.queue_frames:  # raw outputs are large: only so many wait
                 found.append(pending.popleft().result())
         return found + [p.result() for p in pending]
@@ -181,7 +201,7 @@ class Anonymizer:
     def _detect_task(self, task: Task) -> Iterator[tuple[Frame, Detections]]:
         opened = open_source(task, self.config)
         try:
-            yield from detect_frames(opened, self._detector, self.config.pipeline)
+            yield from detect_frames(opened, self._detector.for_source(task.source), self.config.pipeline)
         finally:
             opened.close()
 

@@ -25,7 +25,7 @@ class StageConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-Model = TypeVar("Model", bound=StageConfig)
+Model = TypeVar("Model", bound=BaseModel)
 
 
 TileSide = Annotated[int, Field(ge=64, le=16384)]

@@ -11,8 +11,9 @@ from rich.markup import escape
 
 from trt_anon.cli import job_options, options
 from trt_anon.cli.job_options import DEFAULT_KEEP_FREE_MIB
-from trt_anon.cli.options import OUTPUT, REDACTION
+from trt_anon.cli.options import DETECTION, OUTPUT, REDACTION
 from trt_anon.cli.progress import progress_view
+from trt_anon.errors import UsageError
 
 if TYPE_CHECKING:
     from trt_anon.job.report import JobReport
@@ -125,6 +126,26 @@ def anonymize(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    regions: Annotated[
+        Path | None,
+        typer.Option(
+            "--regions",
+            metavar="FILE",
+            help="Areas drawn by hand: JSON (see [bold]trt-anon regions schema[/]), CVAT XML or COCO JSON.",
+            rich_help_panel=REDACTION,
+            show_default=False,
+        ),
+    ] = None,
+    detections: Annotated[
+        Path | None,
+        typer.Option(
+            "--detections",
+            metavar="FILE",
+            help="Redact what this file says (see [bold]trt-anon detect[/]) instead of running a detector.",
+            rich_help_panel=DETECTION,
+            show_default=False,
+        ),
+    ] = None,
     overwrite: options.Overwrite = False,
     resume: job_options.Resume = None,
     retry: job_options.Retry = False,
@@ -152,6 +173,7 @@ def anonymize(
     """
     from trt_anon.api import Anonymizer
     from trt_anon.job.inputs import check_apart
+    from trt_anon.job.regions_file import read_regions
 
     settings = options.configuration(
         config,
@@ -176,11 +198,15 @@ def anonymize(
         precision=precision,
         threads=threads,
     )
+    if detections is not None and (detect or detector or preset or threshold):
+        raise UsageError("--detections runs no detector: leave --detect, --detector, --preset and --threshold out")
+    if regions is not None:
+        settings = settings.model_copy(update={"regions": read_regions(regions)})
     going_on = job_options.resume(inputs, output, resume=resume, retry=retry, journal=journal, keep_free_mib=keep_free)
     job = Anonymizer.plan(inputs, output, overwrite=overwrite or going_on is not None)
     if json is not None:  # now, not after hours of work
         check_apart(json, job.tasks, overwrite=overwrite)
-    with Anonymizer(settings) as anonymizer, progress_view(len(job.tasks), quiet=quiet) as view:
+    with Anonymizer(settings, detections=detections) as anonymizer, progress_view(len(job.tasks), quiet=quiet) as view:
         report = anonymizer.run(job, overwrite=overwrite, on_event=view, resume=going_on)
     if json is not None:
         report.write(json, overwrite=overwrite)

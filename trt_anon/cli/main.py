@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import trt_anon
-from trt_anon.cli import anonymize, build_engine, calibrate, demo, detect, doctor, engines, evaluate, models
+from trt_anon.cli import anonymize, build_engine, calibrate, demo, detect, doctor, engines, evaluate, models, regions
 from trt_anon.errors import TrtAnonError
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(engines.app, name="engines")
+app.add_typer(regions.app, name="regions")
 
 
 def _show_version(value: bool) -> None:

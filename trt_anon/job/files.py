@@ -17,7 +17,7 @@ from trt_anon.job.report import FileReport, JobReport
 from trt_anon.job.resume import Recorder, recorded
 from trt_anon.job.space import SpaceGuard
 from trt_anon.media import MediaInfo
-from trt_anon.pipeline.detection import FrameDetector
+from trt_anon.pipeline.detecting import DetectsFiles
 from trt_anon.pipeline.loop import LoopReport, anonymize_frames
 from trt_anon.pipeline.redaction import Redaction
 from trt_anon.sink.base import Sink
@@ -50,7 +50,7 @@ def open_source(task: Task, config: AnonymizeConfig) -> Source:
 def anonymize_file(
     task: Task,
     config: AnonymizeConfig,
-    detector: FrameDetector,
+    detector: DetectsFiles,
     *,
     overwrite: bool = False,
     on_event: OnEvent | None = None,
@@ -69,6 +69,7 @@ def anonymize_file(
     with atomic_output(task.destination, overwrite=overwrite) as path:
         source = open_source(task, config)
         try:
+            found = detector.for_source(task.source)
             total = source.info.frames_estimate
             tell(Event("start", task, frames_total=total))
             sink: Sink
@@ -85,7 +86,7 @@ def anonymize_file(
             loop = anonymize_frames(
                 source,
                 sink,
-                detector,
+                found,
                 Redaction(config, task.source, shown_seconds=_shown_seconds(source.info)),
                 config.pipeline,
                 on_frame,
@@ -119,7 +120,7 @@ def _done(task: Task, loop: LoopReport, class_names: Sequence[str], seconds: flo
 def anonymize_files(
     job: Plan,
     config: AnonymizeConfig,
-    detector: FrameDetector,
+    detector: DetectsFiles,
     *,
     overwrite: bool = False,
     on_event: OnEvent | None = None,

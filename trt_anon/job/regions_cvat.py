@@ -7,6 +7,7 @@ keyframes of one region; a video's times are numbers of frames.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -34,9 +35,7 @@ def regions_of_cvat(root: ElementTree.Element, path: Path) -> RegionsConfig:
             if _known(element, f"{path}, image {name}")
         ]
     if not regions:
-        raise InputError(
-            f"{path}: no boxes, polygons or ellipses in it; export as `CVAT for video` or `CVAT for images`"
-        )
+        raise InputError(f"{path}: no boxes, polygons or ellipses; export as `CVAT for video` or `CVAT for images`")
     return validated(RegionsConfig, {"time_unit": "frames", "regions": regions}, str(path))
 
 
@@ -67,7 +66,7 @@ def _track(track: ElementTree.Element, where: str) -> dict[str, Any]:
     if not keys:
         raise InputError(f"{where}: has no shapes")
     keys.sort(key=lambda key: float(key["at"]))
-    for before, after in zip(keys, keys[1:], strict=False):
+    for before, after in pairwise(keys):
         # between polygons of other numbers of corners, CVAT's own way is not written in the file
         if not (before.get("outside") or after.get("outside")) and _corners(before) != _corners(after):
             before["hold"] = True

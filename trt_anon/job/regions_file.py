@@ -89,6 +89,6 @@ def _mask_outline(file: Path, where: str) -> tuple[list[list[float]], tuple[int,
     return outline(mask).tolist(), mask.shape
 
 
-def write_schema() -> dict[str, Any]:
+def json_schema() -> dict[str, Any]:
     """The JSON schema of our own format; `mask`, the name of an image file, may stand for a shape."""
     return RegionsConfig.model_json_schema()

@@ -28,13 +28,19 @@ _OF_THE_MACHINE = frozenset(
 """Errors that another attempt may not meet again."""
 
 
-def identity_of(config: AnonymizeConfig, recipes: Sequence[Recipe], version: str) -> str:
-    """SHA-256 of everything beside its input that shapes an output; how many threads or frames wait does not."""
+def identity_of(
+    config: AnonymizeConfig, recipes: Sequence[Recipe], version: str, *, detections: str | None = None
+) -> str:
+    """SHA-256 of everything beside its input that shapes an output; how many threads or frames wait does not.
+
+    detections: the hash of the file that stands in the place of a detector.
+    """
     values: dict[str, Any] = config.model_dump(mode="json")
     values["runtime"].pop("threads")
     values["pipeline"].pop("queue_frames")
     values["recipes"] = [recipe.model_dump(mode="json") for recipe in recipes]  # with the hashes of their models
     values["version"] = version
+    values["detections"] = detections
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 
@@ -164,6 +165,10 @@ class FrameDetector:
                 detector.close()
             raise
         return cls(detectors, config.detect.classes, [merge_rule(name, recipes) for name in config.detect.classes])
+
+    def for_source(self, source: Path) -> FrameDetector:
+        """Itself: it looks at the frames, whatever file they are of."""
+        return self
 
     def prepare(self, info: MediaInfo) -> None:
         """Get ready for the frames of a video; before its first frame, so that all of them are treated alike."""

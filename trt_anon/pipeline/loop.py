@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from trt_anon.config import PipelineConfig
 from trt_anon.errors import InputError
 from trt_anon.pipeline.conveyor import Conveyor, Stage
-from trt_anon.pipeline.detection import FrameDetector, PendingDetections
+from trt_anon.pipeline.detecting import Detecting, Pending
 from trt_anon.pipeline.faults import FrameFaults
 from trt_anon.pipeline.redaction import Redaction
 from trt_anon.sink.base import Sink
@@ -32,9 +32,7 @@ class LoopReport:
     frames_redacted_whole: Mapping[str, int]
 
 
-def detect_frames(
-    source: Source, detector: FrameDetector, config: PipelineConfig
-) -> Iterator[tuple[Frame, Detections]]:
+def detect_frames(source: Source, detector: Detecting, config: PipelineConfig) -> Iterator[tuple[Frame, Detections]]:
     """Frames of a source with what was found in each, in order; decoding and detection run side by side."""
     if source.info.kind == "video":
         detector.prepare(source.info)
@@ -53,7 +51,7 @@ def detect_frames(
 def anonymize_frames(
     source: Source,
     sink: Sink,
-    detector: FrameDetector,
+    detector: Detecting,
     redaction: Redaction,
     config: PipelineConfig,
     on_frame: Callable[[int], None] | None = None,
@@ -68,7 +66,7 @@ def anonymize_frames(
     faults = FrameFaults(config.on_error)
     start = time.perf_counter()
 
-    def detect_frame(frame: Frame) -> tuple[Frame, PendingDetections | None]:
+    def detect_frame(frame: Frame) -> tuple[Frame, Pending | None]:
         if frame.concealed:
             faults.note_concealed(frame)
             return frame, None
@@ -78,7 +76,7 @@ def anonymize_frames(
             faults.note("detect", frame, error)
             return frame, None
 
-    def redact_frame(item: tuple[Frame, PendingDetections | None]) -> Frame:
+    def redact_frame(item: tuple[Frame, Pending | None]) -> Frame:
         frame, pending = item
         stage = "detect"
         try:

@@ -38,6 +38,11 @@ class Timeline:
         self._regions = tuple(region for region in config.regions if _applies(region, path))
         self._times = {id(region): [key.at for key in region.keyframes] for region in self._regions}
 
+    @property
+    def count(self) -> int:
+        """How many regions apply to the input at some time."""
+        return len(self._regions)
+
     def __bool__(self) -> bool:
         return bool(self._regions)
 

@@ -1,0 +1,51 @@
+"""What the loop asks for detections: loaded detectors, or a file of detections made elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from trt_anon.media import MediaInfo
+from trt_anon.types import Detections, Frame
+
+
+class Pending(Protocol):
+    """Detections of a frame that may not be ready yet."""
+
+    def result(self) -> Detections:
+        """Wait for them; raises what went wrong."""
+        ...
+
+
+class Detecting(Protocol):
+    """Gives the detections of one file's frames; thread safe."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that its detections may have."""
+        ...
+
+    def prepare(self, info: MediaInfo) -> None:
+        """Get ready for the frames of a video."""
+        ...
+
+    def submit(self, frame: Frame) -> Pending:
+        """Start on a frame; its planes are no longer needed afterwards."""
+        ...
+
+
+class DetectsFiles(Protocol):
+    """Gives detections for any file of a job."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that its detections may have."""
+        ...
+
+    def for_source(self, source: Path) -> Detecting:
+        """What gives the detections of this file's frames. Raises InputError where it knows nothing about it."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds."""
+        ...
