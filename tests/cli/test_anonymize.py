@@ -71,7 +71,7 @@ def test_options_reach_the_configuration(
     seen: list[Any] = []
 
     class Spy:
-        def __init__(self, config: Any) -> None:
+        def __init__(self, config: Any, **_: Any) -> None:
             seen.append(config)
             raise UsageError("far enough")
 
