@@ -296,6 +296,29 @@ def test_a_signal_at_a_frame(
     assert left_in(tmp_path) == []
 
 
+@pytest.mark.parametrize("at", PLACES)
+def test_a_corrupt_packet(
+    at: int, clips: ModuleType, faces: ModuleType, runs: dict[str, Anonymizer], tmp_path: Path
+) -> None:
+    """Every picture a group of its own: only the one that is damaged is lost."""
+    import av
+
+    source = faces.face_clip(clips, tmp_path / "a.mp4", frames=FRAMES, options={"crf": "10", "g": "1"})
+    sound = faces.face_clip(clips, tmp_path / "sound.mp4", frames=FRAMES, options={"crf": "10", "g": "1"})
+    with av.open(str(source)) as container:
+        packet = [bytes(p) for p in container.demux(video=0) if p.size][at]
+    data = bytearray(source.read_bytes())
+    start = data.index(packet) + len(packet) // 2
+    data[start : start + 200] = bytes(200)
+    source.write_bytes(data)
+    with pytest.raises(InputError, match="damaged"):
+        runs["stop"].file(source, tmp_path / "out" / "b.mp4")
+    assert left_in(tmp_path) == ["a.mp4", "sound.mp4"]
+    report = runs["redact-frame"].file(source, tmp_path / "out" / "b.mp4")
+    assert report.frames_redacted_whole == {"decode": 1}
+    check_pixels(faces, sound, tmp_path / "out" / "b.mp4", {at})
+
+
 def test_a_file_of_which_no_frame_goes_through_is_an_error(
     clip: Path, runs: dict[str, Anonymizer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

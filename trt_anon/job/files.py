@@ -44,7 +44,10 @@ OnEvent = Callable[[Event], None]
 
 def open_source(task: Task, config: AnonymizeConfig) -> Source:
     """The source for a task's kind of file."""
-    return ImageSource(task.source) if task.kind == "image" else PyAVSource(task.source, threads=config.runtime.threads)
+    if task.kind == "image":
+        return ImageSource(task.source)
+    conceal = config.pipeline.on_error == "redact-frame"
+    return PyAVSource(task.source, threads=config.runtime.threads, conceal_damage=conceal)
 
 
 def anonymize_file(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Container
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -27,10 +28,26 @@ class Ledger:
     Not displayable, hence owed nothing: empty packets, packets that an edit list discards, hidden reference frames of
     VP8 and VP9, MPEG-4 packets that code no picture, and, where times are stated, what precedes the first key frame in
     decoding order or presentation (a recording that starts in the middle of a group of pictures: nobody can show it).
+
+    With `forgiving`, damage to a stream of stated times is written down instead of raised: `damaged` holds the times of
+    packets and frames that are marked as such, `lost` those of frames that never came, in order. Counted streams are
+    never forgiven: once a frame is lost, nobody knows which of the others is which.
     """
 
-    def __init__(self, name: str, codec: str, time_base: Fraction, bare_step: Fraction | None, counted: bool) -> None:
-        """`bare_step`: for streams without a container, the duration of a frame that does not say its own, in units of
+    def __init__(
+        self,
+        name: str,
+        codec: str,
+        time_base: Fraction,
+        bare_step: Fraction | None,
+        counted: bool,
+        *,
+        forgiving: bool = False,
+        known_damage: Container[int] = (),
+    ) -> None:
+        """`known_damage`: times at which pictures are owed although no key frame was seen, since it may be what broke.
+
+        `bare_step`: for streams without a container, the duration of a frame that does not say its own, in units of
         the time base. `counted`: the container has time slots only; None of both leaves it to the first packet.
         """
         self._name, self._codec, self._time_base = name, codec, time_base
@@ -47,6 +64,15 @@ class Ledger:
         self.frames = 0
         self._last_pts: int | None = None
         self._last_interlaced = False
+        self._forgiving = forgiving
+        self._known_damage = known_damage
+        self.damaged: list[int] = []
+        self.lost: list[int] = []
+
+    @property
+    def forgives(self) -> bool:
+        """Whether damage is written down rather than raised."""
+        return self._forgiving and not self._counted
 
     def time(self, pts: int | None) -> str:
         """A presentation time for people."""
@@ -58,10 +84,10 @@ class Ledger:
             return
         self.packets_read += 1
         when = packet.pts if packet.pts is not None else packet.dts
-        if packet.is_corrupt:
-            raise InputError(f"{self._name} is damaged or cut off at {self.time(when)}: a packet is incomplete")
         if self._counted is None:
             self._counted = packet.pts is None
+        if packet.is_corrupt:
+            self._damage(when, f"is damaged or cut off at {self.time(when)}: a packet is incomplete")
         if packet.is_discard or self._hidden(packet):
             return
         self._displayable += 1
@@ -70,14 +96,15 @@ class Ledger:
             return
         if not self._key_seen and packet.is_keyframe:
             self._key_seen, self._key_pts = True, packet.pts
-        if self._key_seen and packet.pts is not None and (self._key_pts is None or packet.pts >= self._key_pts):
+        shown = self._key_seen and packet.pts is not None and (self._key_pts is None or packet.pts >= self._key_pts)
+        if packet.pts is not None and (shown or packet.pts in self._known_damage):
             heapq.heappush(self._owed, packet.pts)
 
     def frame(self, frame: VideoFrame) -> int:
         """The presentation time of a decoded frame. Raises InputError if one before it never came out."""
         pts = self._slot(frame) if self._counted else frame.pts if frame.pts is not None else frame.dts
         if frame.is_corrupt:
-            raise InputError(f"{self._name} is damaged at {self.time(pts)}: a frame cannot be decoded cleanly")
+            self._damage(pts, f"is damaged at {self.time(pts)}: a frame cannot be decoded cleanly")
         if pts is None:
             raise InputError(f"{self._name}: the frame after {self.time(self._last_pts)} has no presentation time")
         if self._last_pts is not None and pts <= self._last_pts:
@@ -111,9 +138,17 @@ class Ledger:
             if spare:
                 spare -= 1
                 continue
-            raise InputError(f"{self._name} is damaged or cut off at {self.time(lost)}: a frame cannot be decoded")
+            if not self.forgives:
+                raise InputError(f"{self._name} is damaged or cut off at {self.time(lost)}: a frame cannot be decoded")
+            if self._last_pts is None or lost > self._last_pts:
+                self.lost.append(lost)
         if self._owed and self._owed[0] == pts:
             heapq.heappop(self._owed)
+
+    def _damage(self, pts: int | None, what: str) -> None:
+        if pts is None or not self.forgives:
+            raise InputError(f"{self._name} {what}")
+        self.damaged.append(pts)
 
     def _slot(self, frame: VideoFrame) -> int | None:
         if self._bare_step is None:

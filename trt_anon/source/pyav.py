@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from trt_anon._optional import require
 from trt_anon.container import check_readable, open_input, pick_video
 from trt_anon.errors import InputError
 from trt_anon.media import MediaInfo
+from trt_anon.source.damage import DamagedSpans, find_damage
 from trt_anon.source.layout import BT709, FULL_RANGE, in_layout, is_rgb, nearest_format, plane_views
 from trt_anon.source.ledger import Ledger
 from trt_anon.source.truncation import check_complete
@@ -47,15 +48,25 @@ class PyAVSource:
     Raises InputError on anything that cannot be shown as the file means it: damaged or missing frames, files cut off,
     times that do not increase, a change of size or pixel format in mid-stream, no video, no frames. Damage that still
     decodes to some picture (HEVC, VP8 and VP9 have no means to notice) shows that picture, as any player would.
+
+    With `conceal_damage`, damage to single packets and frames is no error: all frames of the groups of pictures that it
+    may have spread to are marked `concealed`, and a frame that did not come out is given without a picture, to be
+    redacted whole like them. The file is decoded once more for that, before the first frame. Files cut off, and streams
+    whose packets carry no times (AVI, bare streams), are refused as ever.
     """
 
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+    def __init__(self, path: str | Path, *, threads: int | None = None, conceal_damage: bool = False) -> None:
         self._av = require("av", "reading video")
         self._path = Path(path)
+        self._conceals = conceal_damage
+        self._damaged = DamagedSpans([])
         size_bytes = check_readable(self._path)
         self._container: InputContainer | None = open_input(self._path)
         try:
-            self._info, self._frames = self._start(self._container, size_bytes, threads)
+            check_complete(self._path, self._container.format.name, size_bytes)
+            if conceal_damage:
+                self._damaged = self._find_damage(threads)
+            self._info, self._frames = self._start(self._container, threads)
         except BaseException:
             self.close()
             raise
@@ -78,11 +89,32 @@ class PyAVSource:
         if container is not None:
             container.close()
 
+    def _find_damage(self, threads: int | None) -> DamagedSpans:
+        with open_input(self._path) as container:
+            stream, _, ledger = self._prepare(container, threads, "NONE")
+            try:
+                return find_damage(container, stream, ledger)
+            except (self._av.FFmpegError, ValueError) as error:
+                raise self._broken(ledger, None, error) from error
+
     def _start(
-        self, container: InputContainer, size_bytes: int, threads: int | None
-    ) -> tuple[MediaInfo, Iterator[tuple[VideoFrame, int]] | None]:
+        self, container: InputContainer, threads: int | None
+    ) -> tuple[MediaInfo, Iterator[tuple[VideoFrame | None, int]] | None]:
+        stream, rate, ledger = self._prepare(container, threads, "AUTO")
+        frames = self._decode(container, stream, ledger)
+        seen: list[tuple[VideoFrame | None, int]] = []
+        first = None
+        while first is None:
+            first, pts = next(frames)  # `_decode` raises where there is none
+            seen.append((first, pts))
+        info = self._describe(container, stream, rate, first)
+        return info, _chain(seen, frames)
+
+    def _prepare(
+        self, container: InputContainer, threads: int | None, thread_type: Literal["AUTO", "NONE"]
+    ) -> tuple[VideoStream, Fraction, Ledger]:
+        """The stream to show, ready to be decoded, its rate, and new books for it."""
         name = container.format.name
-        check_complete(self._path, name, size_bytes)
         stream = pick_video(container)
         if stream is None:
             raise InputError(f"{self._path} holds no video stream")
@@ -90,7 +122,7 @@ class PyAVSource:
         if context is None:
             raise InputError(f"{self._path} holds video of a codec that cannot be decoded here")
         codec = context.codec.canonical_name
-        stream.thread_type = "AUTO"
+        stream.thread_type = thread_type
         context.thread_count = threads or 0
         if codec not in _MARKS_DAMAGE:
             context.options = {"err_detect": "explode+crccheck+bitstream+buffer"}
@@ -102,36 +134,53 @@ class PyAVSource:
         rate = (stream.guessed_rate if bare else stream.average_rate) or stream.guessed_rate or Fraction(25)
         time_base = stream.time_base or Fraction(1, 90000)
         step = 1 / (rate * time_base)
-        ledger = Ledger(str(self._path), codec, time_base, step if bare else None, counted=name == "avi")
-        frames = self._decode(container, stream, ledger)
-        first, first_pts = next(frames)  # `_decode` raises where there is none
-        info = self._describe(container, stream, codec, rate, first)
-        return info, _chain(first, first_pts, frames)
+        ledger = Ledger(
+            str(self._path),
+            codec,
+            time_base,
+            step if bare else None,
+            counted=name == "avi",
+            forgiving=self._conceals,
+            known_damage=self._damaged,
+        )
+        return stream, rate, ledger
+
+    def _broken(self, ledger: Ledger, at: int | None, error: Exception) -> InputError:
+        reason = getattr(error, "strerror", None) or str(error)
+        return InputError(f"{self._path} is damaged or cut off near {ledger.time(at)}: {reason}")
 
     def _decode(
         self, container: InputContainer, stream: VideoStream, ledger: Ledger
-    ) -> Iterator[tuple[VideoFrame, int]]:
-        """Frames as the decoder gives them, each with its time, checked by the ledger."""
+    ) -> Iterator[tuple[VideoFrame | None, int]]:
+        """Frames as the decoder gives them, each with its time, checked by the ledger; None is one that never came."""
         at: int | None = None
+        lost = 0
         try:
             for packet in container.demux(stream):
                 ledger.packet(packet)
                 at = packet.pts if packet.pts is not None else at
-                for frame in packet.decode():
-                    yield frame, ledger.frame(frame)
+                try:
+                    decoded = packet.decode()
+                except (self._av.FFmpegError, ValueError):
+                    if not ledger.forgives:
+                        raise
+                    continue
+                for frame in decoded:
+                    pts = ledger.frame(frame)
+                    yield from ((None, missing) for missing in ledger.lost[lost:])
+                    lost = len(ledger.lost)
+                    yield frame, pts
         except (self._av.FFmpegError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise InputError(f"{self._path} is damaged or cut off near {ledger.time(at)}: {reason}") from error
+            raise self._broken(ledger, at, error) from error
         if "mov" in container.format.name and ledger.packets_read < len(stream.index_entries):
             raise InputError(
                 f"{self._path} is cut off near {ledger.time(at)}: "
                 f"{ledger.packets_read} of {len(stream.index_entries)} frames are there"
             )
         ledger.finish()
+        yield from ((None, missing) for missing in ledger.lost[lost:])
 
-    def _describe(
-        self, container: InputContainer, stream: VideoStream, codec: str, rate: Fraction, frame: VideoFrame
-    ) -> MediaInfo:
+    def _describe(self, container: InputContainer, stream: VideoStream, rate: Fraction, frame: VideoFrame) -> MediaInfo:
         native = frame.format.name
         target = nearest_format(native)
         context = stream.codec_context
@@ -154,7 +203,7 @@ class PyAVSource:
             width_px=frame.width,
             height_px=frame.height,
             pixel_format=PIXEL_FORMATS[target],
-            codec=codec,
+            codec=context.codec.canonical_name,
             container=container.format.name,
             time_base=stream.time_base or Fraction(1, 90000),
             average_rate=rate,
@@ -175,10 +224,13 @@ class PyAVSource:
             field_order=context.field_order,
         )
 
-    def _views(self, frames: Iterator[tuple[VideoFrame, int]]) -> Iterator[Frame]:
+    def _views(self, frames: Iterator[tuple[VideoFrame | None, int]]) -> Iterator[Frame]:
         info = self._info
         native_format: str | None = None
         for index, (decoded, pts) in enumerate(frames):
+            if decoded is None:
+                yield self._view(self._av.VideoFrame(info.width_px, info.height_px, info.pixel_format.name), pts, index)
+                continue
             native_format = native_format or decoded.format.name
             if (decoded.width, decoded.height) != (
                 info.width_px,
@@ -190,25 +242,32 @@ class PyAVSource:
                     "split the file there first"
                 )
             own = in_layout(decoded, info.pixel_format.name, info.color.full_range)
-            own.pts, own.time_base = pts, info.time_base
-            yield Frame(
-                planes=plane_views(own, info.pixel_format),
-                pixel_format=info.pixel_format,
-                width_px=info.width_px,
-                height_px=info.height_px,
-                index=index,
-                pts=pts,
-                time_base=info.time_base,
-                color=info.color,
-                orientation=info.orientation,
-                pixel_aspect=info.sample_aspect_ratio,
-                native=own,
-            )
+            yield self._view(own, pts, index, concealed=decoded.is_corrupt or pts in self._damaged)
+
+    def _view(self, own: VideoFrame, pts: int, index: int, *, concealed: bool = True) -> Frame:
+        info = self._info
+        own.pts, own.time_base = pts, info.time_base
+        return Frame(
+            planes=plane_views(own, info.pixel_format),
+            pixel_format=info.pixel_format,
+            width_px=info.width_px,
+            height_px=info.height_px,
+            index=index,
+            pts=pts,
+            time_base=info.time_base,
+            color=info.color,
+            orientation=info.orientation,
+            pixel_aspect=info.sample_aspect_ratio,
+            native=own,
+            concealed=concealed,
+        )
 
 
-def _chain(frame: VideoFrame, pts: int, rest: Iterator[tuple[VideoFrame, int]]) -> Iterator[tuple[VideoFrame, int]]:
-    yield frame, pts
-    del frame
+def _chain(
+    seen: list[tuple[VideoFrame | None, int]], rest: Iterator[tuple[VideoFrame | None, int]]
+) -> Iterator[tuple[VideoFrame | None, int]]:
+    while seen:
+        yield seen.pop(0)
     yield from rest
 
 
