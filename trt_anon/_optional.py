@@ -23,6 +23,8 @@ _EXTRAS = {
     "matplotlib": "evaluate",
     "pycocotools": "evaluate",
     "scipy": "evaluate",
+    "psutil": "bench",
+    "pynvml": "bench",
 }
 
 

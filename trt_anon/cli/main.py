@@ -13,7 +13,19 @@ from rich.console import Console
 from rich.markup import escape
 
 import trt_anon
-from trt_anon.cli import anonymize, build_engine, calibrate, demo, detect, doctor, engines, evaluate, models, regions
+from trt_anon.cli import (
+    anonymize,
+    bench,
+    build_engine,
+    calibrate,
+    demo,
+    detect,
+    doctor,
+    engines,
+    evaluate,
+    models,
+    regions,
+)
 from trt_anon.errors import TrtAnonError
 
 app = typer.Typer(
@@ -30,6 +42,7 @@ app.command("detect")(detect.detect)
 app.command("evaluate")(evaluate.evaluate)
 app.command("calibrate")(calibrate.calibrate)
 app.command("build-engine")(build_engine.build_engine)
+app.command("bench")(bench.bench)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")

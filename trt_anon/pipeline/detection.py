@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from trt_anon.config import AnonymizeConfig, Scale
+from trt_anon.config import AnonymizeConfig, RuntimeConfig, Scale
 from trt_anon.detect.base import Candidates, Family
 from trt_anon.detect.families import get_family
 from trt_anon.detect.outputs import check_no_nan
@@ -25,6 +25,8 @@ from trt_anon.preprocess.views import View, plan_views
 from trt_anon.runtime.base import Pending, Runner
 from trt_anon.runtime.select import open_runner
 from trt_anon.types import Detections, Frame, Orientation
+
+Opener = Callable[[Path, RuntimeConfig], Runner]
 
 
 class Detector:
@@ -149,17 +151,24 @@ class FrameDetector:
 
     @classmethod
     def load(
-        cls, config: AnonymizeConfig, registry: Registry, recipes: Sequence[Recipe] | None = None
+        cls,
+        config: AnonymizeConfig,
+        registry: Registry,
+        recipes: Sequence[Recipe] | None = None,
+        *,
+        opener: Opener | None = None,
     ) -> FrameDetector:
         """Load what the configuration asks for, or these recipes instead of those that it names.
 
+        opener: opens a prepared model file, in place of `open_runner`; it may put something between model and detector.
         Raises UsageError for a class that no detector finds, ModelMissing, HashMismatch, ModelError, DeviceMissing.
         """
         recipes = recipes or choose_recipes(config, registry)
         detectors: list[Detector] = []
         try:
             for recipe in recipes:
-                detectors.append(_load(recipe, config, registry))  # noqa: PERF401 - those loaded are closed on failure
+                detector = _load(recipe, config, registry, opener or open_runner)
+                detectors.append(detector)
         except BaseException:
             for detector in detectors:
                 detector.close()
@@ -226,10 +235,10 @@ def with_growth(config: AnonymizeConfig, recipes: Sequence[Recipe]) -> Anonymize
     return config.model_copy(update={"redact": config.redact.model_copy(update={"grow": grow})})
 
 
-def _load(recipe: Recipe, config: AnonymizeConfig, registry: Registry) -> Detector:
+def _load(recipe: Recipe, config: AnonymizeConfig, registry: Registry, opener: Opener) -> Detector:
     overrides = recipe.input.given() if recipe.input else None
     family = get_family(recipe.family, recipe.family_options, overrides, classes=len(recipe.classes))
-    runner = open_runner(registry.prepared(recipe, family.input_spec), config.runtime)
+    runner = opener(registry.prepared(recipe, family.input_spec), config.runtime)
     wanted = config.detect.classes
     class_map = [wanted.index(name) if name in wanted else None for name in recipe.classes]
     threshold = config.detect.threshold or recipe.threshold

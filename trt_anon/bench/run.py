@@ -1,0 +1,204 @@
+"""A whole bench: every case, its parts in turn round by round, and what the rounds come to."""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+
+import trt_anon
+from trt_anon.bench.clip import RATE, ClipSpec, content_hash, generate_clip
+from trt_anon.bench.host import HostSubject
+from trt_anon.bench.part import Pass
+from trt_anon.bench.result import BenchResult, Case, Part
+from trt_anon.bench.settings import BenchSettings, size_name
+from trt_anon.bench.watch import Watch, conditions
+from trt_anon.config import AnonymizeConfig
+from trt_anon.errors import DeviceMissing, UsageError
+from trt_anon.machine import inspect_machine, usable_cores
+from trt_anon.media import MediaInfo
+from trt_anon.metrics.speed import Latency, Spread
+from trt_anon.models.registry import Registry
+from trt_anon.pipeline.detection import choose_recipes, with_growth
+from trt_anon.source.pyav import PyAVSource
+
+Say = Callable[[str], None]
+
+_HELD_BYTES = 256 << 20
+"""Decoded frames of a clip that are held in memory for the stages that run alone."""
+_MAX_FRAMES = 120
+_MIN_ROUNDS, _MAX_ROUNDS = 3, 101
+_HOURS = 10_000
+
+
+def run_bench(
+    settings: BenchSettings, config: AnonymizeConfig, *, registry: Registry | None = None, say: Say = lambda _line: None
+) -> BenchResult:
+    """Measure every case, one after the other; `say` is told what is under way.
+
+    Raises what the pipeline raises: nothing that failed is counted. UsageError for what does not go together.
+    """
+    registry = registry or Registry()
+    _check(settings)
+    before = conditions()
+    cases = []
+    with tempfile.TemporaryDirectory(prefix="trt-anon-bench-") as folder:
+        scratch = Path(folder)
+        for clip, faces, frames in _clips(settings, scratch, say):
+            cases.append(_measure(clip, faces, frames, settings, config, registry, scratch, say))
+    return BenchResult(
+        date=datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
+        trt_anon=trt_anon.__version__,
+        machine=inspect_machine().to_dict(),
+        conditions=before,
+        configuration=config.model_dump(mode="json"),
+        settings=settings.model_dump(mode="json", exclude={"source"}),  # a name may be personal data
+        cases=tuple(cases),
+    )
+
+
+def _check(settings: BenchSettings) -> None:
+    if settings.device == "cuda":
+        raise DeviceMissing("device cuda: the GPU pipeline cannot be measured yet; use --device cpu")
+    if settings.batches != (1,):
+        raise UsageError("the CPU pipeline takes frames one by one: --batch is for --device cuda")
+
+
+def _clips(settings: BenchSettings, scratch: Path, say: Say) -> Sequence[tuple[Path, int | None, int]]:
+    """(file, drawn faces, frames) of every clip."""
+    if settings.source is not None:
+        source = PyAVSource(settings.source)
+        info = source.info
+        source.close()
+        return [(settings.source, None, _frames_of(settings, info.width_px, info.height_px))]
+    clips = []
+    for (width, height), faces in product(settings.sizes_px, settings.faces):
+        spec = ClipSpec(width, height, faces, _frames_of(settings, width, height))
+        say(f"drawing {size_name(width, height)} with {faces} faces, {spec.frames} frames")
+        clips.append((generate_clip(spec, scratch), faces, spec.frames))
+    return clips
+
+
+def _frames_of(settings: BenchSettings, width_px: int, height_px: int) -> int:
+    return settings.frames or min(_MAX_FRAMES, max(16, _HELD_BYTES // (width_px * height_px * 3 // 2)))
+
+
+def _measure(
+    clip: Path,
+    faces: int | None,
+    frames: int,
+    settings: BenchSettings,
+    config: AnonymizeConfig,
+    registry: Registry,
+    scratch: Path,
+    say: Say,
+) -> Case:
+    recipes = choose_recipes(config, registry)
+    config = with_growth(config, recipes)
+    with HostSubject(
+        clip, frames, config, recipes, registry, scratch, stages=settings.stages, encode=settings.encode
+    ) as subject:
+        watch = Watch()
+        with watch:
+            subject.warm_up()
+        info = subject.hold()
+        name = size_name(info.width_px, info.height_px) + ("" if faces is None else f", {faces} faces")
+        passes = rounds(subject.parts, settings.seconds, lambda text: say(f"{name}: {text}"))
+        shares = shares_of(passes, cores=usable_cores())
+        parts = {part: summarise(made) for part, made in passes.items()}
+        return Case(
+            name=name,
+            width_px=info.width_px,
+            height_px=info.height_px,
+            frame_rate=float(info.average_rate or RATE),
+            frames=subject.frames,
+            faces=faces,
+            batch=1,
+            input_sha256=content_hash(clip),
+            found_per_frame=subject.found_per_frame,
+            parts=parts,
+            shares=shares,
+            slowest=slowest_of(parts),
+            hours_per_10000=hours_of(parts, info),
+            memory=watch.memory,
+            power=watch.power,
+            missing={**subject.missing, **watch.missing},
+        )
+
+
+def rounds(parts: Mapping[str, Callable[[], Pass]], seconds: float, say: Say) -> dict[str, list[Pass]]:
+    """Every part once per round, in turn, so that a change of the machine's speed hits all alike; a round of warm-up.
+
+    Goes on until `seconds` per part are spent, for at least three rounds.
+    """
+    for work in parts.values():
+        work()
+    passes: dict[str, list[Pass]] = {name: [] for name in parts}
+    start = time.perf_counter()
+    for number in range(1, _MAX_ROUNDS + 1):
+        for name, work in parts.items():
+            passes[name].append(work())
+        spent = time.perf_counter() - start
+        say(f"round {number}, {spent:.0f} s")
+        if number >= _MIN_ROUNDS and spent >= seconds * len(parts):
+            break
+    return passes
+
+
+def summarise(passes: Sequence[Pass]) -> Part:
+    """Median and spread over the rounds; latencies over all frames of all rounds."""
+    return Part(
+        fps=Spread.of([p.frames / p.wall_seconds for p in passes]),
+        latency=Latency.of([seconds for p in passes for seconds in p.latencies_seconds]),
+        cpu_ms_per_frame=Spread.of([1000 * p.cpu_seconds / p.frames for p in passes]),
+    )
+
+
+_WHOLE = ("pipeline", "pipeline + encode")
+
+
+def shares_of(passes: Mapping[str, Sequence[Pass]], *, cores: int | None) -> dict[str, Spread]:
+    """How much of each limit was reached, round by round, so that both sides of a ratio met the same machine.
+
+    cores: the processor time of all stages together is a limit, too, where they run on that many cores.
+    """
+    wall = {name: [p.wall_seconds / p.frames for p in made] for name, made in passes.items()}
+
+    def ratio(limit: Sequence[float], of: str) -> Spread:
+        return Spread.of([a / b for a, b in zip(limit, wall[of], strict=True)])
+
+    shares = {
+        "detect of bare engine": ratio(wall["engine"], "detect"),
+        "pipeline of decoder": ratio(wall["decode"], "pipeline"),
+        "pipeline of bare engine": ratio(wall["engine"], "pipeline"),
+        "pipeline of the slower of both": ratio(
+            [max(pair) for pair in zip(wall["decode"], wall["engine"], strict=True)], "pipeline"
+        ),
+    }
+    if "pipeline + encode" in wall:
+        shares["pipeline + encode of pipeline"] = ratio(wall["pipeline"], "pipeline + encode")
+    if cores is not None:
+        for whole in _WHOLE:
+            stages = ["decode", "detect", "redact", *(["encode"] if "encode" in whole else [])]
+            if whole not in wall or not all(stage in passes for stage in stages):
+                continue
+            cpu = [sum(passes[s][n].cpu_seconds / passes[s][n].frames for s in stages) for n in range(len(wall[whole]))]
+            slowest = [max(wall[s][n] for s in stages) for n in range(len(cpu))]
+            limit = [max(alone, needed / cores) for alone, needed in zip(slowest, cpu, strict=True)]
+            shares[f"{whole} of what {cores} cores allow"] = ratio(limit, whole)
+    return shares
+
+
+def slowest_of(parts: Mapping[str, Part]) -> str:
+    """The stage that alone has the fewest frames per second: no pipeline is faster."""
+    alone = {name: part.fps.median for name, part in parts.items() if name not in _WHOLE}
+    return min(alone, key=lambda name: alone[name])
+
+
+def hours_of(parts: Mapping[str, Part], info: MediaInfo) -> dict[str, float]:
+    """Hours for 10,000 hours of video of this kind, by whether it is written."""
+    rate = float(info.average_rate or RATE)
+    return {name: _HOURS * rate / parts[name].fps.median for name in _WHOLE if name in parts}
