@@ -77,6 +77,13 @@ def made() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def spots() -> ModuleType:
+    """The module `tests/spots.py`, whose detector finds whatever is white; skips without the package onnx."""
+    pytest.importorskip("onnx")
+    return _module("spots")
+
+
+@pytest.fixture(scope="session")
 def anonymizer() -> Iterator[Anonymizer]:
     """An Anonymizer at a threshold at which the one face of the test pictures gives one box."""
     from trt_anon.api import Anonymizer

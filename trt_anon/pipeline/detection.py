@@ -20,6 +20,7 @@ from trt_anon.models.recipe import Recipe
 from trt_anon.models.registry import Registry
 from trt_anon.postprocess.nms import Pass
 from trt_anon.postprocess.weighted import MergeRule, combine
+from trt_anon.preprocess.ground import as_seen
 from trt_anon.preprocess.letterbox_cpu import Scalers, letterbox_cpu
 from trt_anon.preprocess.views import View, plan_views
 from trt_anon.runtime.base import Pending, Runner
@@ -186,7 +187,8 @@ class FrameDetector:
 
     def submit(self, frame: Frame) -> PendingDetections:
         """Start on a frame; blocks while the runtimes are busy. The frame's planes are no longer needed afterwards."""
-        passes = [(d, view, pending) for d in self._detectors for view, pending in d.submit(frame)]
+        seen = as_seen(frame)
+        passes = [(d, view, pending) for d in self._detectors for one in seen for view, pending in d.submit(one)]
         return PendingDetections(self, tuple(passes))
 
     def close(self) -> None:
