@@ -42,7 +42,7 @@ def collected(source: Any, memory: HostMemory, capacity: int = 5) -> list[tuple[
     layout = FrameLayout.of(info.pixel_format, info.width_px, info.height_px)
     batch = BatchBuffer(layout, capacity, memory, memory.group(), twin=source.needs_twin)
     found = []
-    while source.fill(batch, None):
+    while source.fill(batch):
         found += [(frame, [plane.copy() for plane in frame.planes]) for frame in batch.frames]
     source.close()
     return found
@@ -103,7 +103,7 @@ def test_nvdec_frames(nvdec, clips, tmp_path, codec, options):
         **options,
     )
     memory = HostMemory()
-    source = NvcodecSource(path, memory, None)
+    source = NvcodecSource(path, memory)
     assert source.info.pixel_format.name in ("nv12", "p010le")
     assert_as_on_a_cpu(collected(source, memory, 4), path)
     totals = memory.traffic.totals
@@ -115,7 +115,7 @@ def test_nvdec_frames(nvdec, clips, tmp_path, codec, options):
 def test_pictures_that_an_edit_list_hides(nvdec, clips, tmp_path):
     path = clips.make_clip(tmp_path / "cut.mp4", times=list(range(-4, 8)), options={"g": "4", "bf": "2"})
     memory = HostMemory()
-    found = collected(NvcodecSource(path, memory, None), memory)
+    found = collected(NvcodecSource(path, memory), memory)
     assert len(found) == 8
     assert_as_on_a_cpu(found, path)
 
@@ -130,11 +130,11 @@ def test_what_nvdec_does_not_decode(monkeypatch, clips, tmp_path):
     ):
         path = clips.make_clip(tmp_path / "clip.mkv", **options)
         with pytest.raises(DeviceMissing, match=reason):
-            NvcodecSource(path, memory, None)
+            NvcodecSource(path, memory)
     monkeypatch.setitem(sys.modules, "PyNvVideoCodec", fake(engines=0))
     path = clips.make_clip(tmp_path / "plain.mp4")
     with pytest.raises(DeviceMissing, match="no NVDEC for h264"):
-        NvcodecSource(path, memory, None)
+        NvcodecSource(path, memory)
 
 
 def test_failures(monkeypatch, clips, tmp_path):
@@ -142,14 +142,14 @@ def test_failures(monkeypatch, clips, tmp_path):
     memory = HostMemory()
     monkeypatch.setitem(sys.modules, "PyNvVideoCodec", fake(fail_at=7))
     with pytest.raises(DeviceFailed, match="NVDEC failed"):
-        collected(NvcodecSource(path, memory, None), memory)
+        collected(NvcodecSource(path, memory), memory)
     monkeypatch.setitem(sys.modules, "PyNvVideoCodec", fake())
     short = tmp_path / "short.ts"
     clips.make_clip(tmp_path / "whole.ts", frames=30, muxer="mpegts")
     data = (tmp_path / "whole.ts").read_bytes()
     short.write_bytes(data[: len(data) // 2])
     with pytest.raises(InputError):
-        collected(NvcodecSource(short, memory, None), memory)
+        collected(NvcodecSource(short, memory), memory)
 
 
 def test_without_the_package(monkeypatch):

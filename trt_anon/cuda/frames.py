@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +72,7 @@ class BatchBuffer:
             self.host_planes = [layout.planes(self.host_block[place]) for place in range(capacity)]
         self.frames: list[Frame] = []
         self.filled: Any = None
+        self.redacted: Any = None
 
     def __repr__(self) -> str:
         return f"BatchBuffer({len(self.frames)} of {self.capacity} frames)"
@@ -79,7 +81,8 @@ class BatchBuffer:
 class BatchRing:
     """The batches of a pipeline: taken to be filled, given back when nobody looks at their frames any more.
 
-    Thread safe. However far the stages are apart, no more than these frames are ever on the device.
+    Thread safe; `waited_seconds` were spent in `take`. However far the stages are apart, no more than these frames are
+    ever on the device.
     """
 
     def __init__(
@@ -88,20 +91,23 @@ class BatchRing:
         self.buffers = tuple(BatchBuffer(layout, capacity, memory, group, twin=twin) for _ in range(batches))
         self._free: deque[BatchBuffer] = deque(self.buffers)
         self._stopped = False
+        self.waited_seconds = 0.0
         self._changed = threading.Condition()
 
     def take(self) -> BatchBuffer | None:
         """A free batch, waiting for one; None once the ring was stopped."""
+        began = time.perf_counter()
         with self._changed:
             while not self._free and not self._stopped:
                 self._changed.wait()
+            self.waited_seconds += time.perf_counter() - began
             if self._stopped:
                 return None
             return self._free.popleft()
 
     def give_back(self, batch: BatchBuffer) -> None:
         """The batch may be filled again; all work on it is done."""
-        batch.frames, batch.filled = [], None
+        batch.frames, batch.filled, batch.redacted = [], None, None
         with self._changed:
             self._free.append(batch)
             self._changed.notify()

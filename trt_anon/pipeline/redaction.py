@@ -81,7 +81,7 @@ class Redaction:
                 config = _treated(self._base, by_hand.region.redact)
                 drawn = regions_to_stored(by_hand.shapes, *size_px, frame.orientation)
                 layers.setdefault(config, []).extend(drawn)
-        return tuple(Layer(config, tuple(layers[config])) for config in sorted(layers, key=_force))
+        return tuple(Layer(config, tuple(layers[config])) for config in sorted(layers, key=force))
 
     def apply(self, frame: Frame, detections: Detections) -> None:
         """Redact a frame in place. Raises ValueError for boxes that are not finite."""
@@ -134,7 +134,8 @@ def _treated(base: RedactConfig, treatment: Treatment | None) -> RedactConfig:
     return base.model_copy(update=update) if update else base
 
 
-def _force(config: RedactConfig) -> tuple[int, float]:
+def force(config: RedactConfig) -> tuple[int, float]:
+    """What sorts configurations by how much they destroy, the weakest first."""
     return _METHODS.index(config.method), config.strength
 
 

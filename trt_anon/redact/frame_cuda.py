@@ -80,6 +80,10 @@ class RedactCuda:
             plan_redaction(frames, regions_per_frame, self.config, bitmaps_per_frame), workspace, stream, staging
         )
 
+    def planned(self, plan: RedactPlan, workspace: Any, stream: Any = None, *, staging: Any = None) -> None:
+        """`batch` for a plan that was made before, of any configuration: who divides a batch has planned it already."""
+        self._launch(plan, workspace, stream, staging)
+
     def masks(
         self,
         frames: Sequence[Frame],

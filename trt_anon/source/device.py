@@ -34,11 +34,11 @@ class DeviceSource(Protocol):
         """Whether its frames come by way of the batches' host memory."""
         ...
 
-    def fill(self, batch: BatchBuffer, stream: Any) -> int:
+    def fill(self, batch: BatchBuffer) -> int:
         """Put the next frames into the batch, as many as it holds or as are left, and give their number.
 
-        Copies are put on the stream; afterwards `batch.frames` describes the frames and `batch.filled` is the event
-        after which they are there. Raises InputError on anything that the file does not mean.
+        Copies are put on the source's own stream; afterwards `batch.frames` describes the frames and `batch.filled` is
+        the event after which they are there. Raises InputError on anything that the file does not mean.
         """
         ...
 
@@ -63,6 +63,7 @@ class UploadSource:
 
     def __init__(self, source: Source, memory: DeviceMemory, *, surface: Surface = "native") -> None:
         self._source, self._memory = source, memory
+        self._stream = memory.new_stream()
         arranges = surface == "nvdec" and source.info.pixel_format.name in NVDEC_SURFACES
         self._info = surface_info(source.info) if arranges else source.info
         self._frames: Iterator[Frame] | None = None
@@ -72,7 +73,7 @@ class UploadSource:
         """That of the source, in the device's pixel format."""
         return self._info
 
-    def fill(self, batch: BatchBuffer, stream: Any) -> int:
+    def fill(self, batch: BatchBuffer) -> int:
         """See `DeviceSource.fill`. The batch's host memory must be at rest; it is in use until the batch is filled."""
         if self._frames is None:
             self._frames = iter(self._source)
@@ -84,10 +85,10 @@ class UploadSource:
             if frame is None:
                 break
             arrange(frame, batch.host_planes[place], batch.layout)
-            self._memory.upload(batch.block[place], batch.host_block[place], stream, Purpose.DECODED)
+            self._memory.upload(batch.block[place], batch.host_block[place], self._stream, Purpose.DECODED)
             placed = dataclasses.replace(frame, **_described(frame, batch, place))
             batch.frames.append(placed)
-        batch.filled = self._memory.record(stream)
+        batch.filled = self._memory.record(self._stream)
         return len(batch.frames)
 
     def close(self) -> None:

@@ -98,8 +98,7 @@ class NvcodecSource:
 
     needs_twin = False
 
-    def __init__(self, path: str | Path, memory: DeviceMemory, stream: Any) -> None:
-        """`stream`: the one that `fill` will be given; the decoder's own copies are ordered with it."""
+    def __init__(self, path: str | Path, memory: DeviceMemory) -> None:
         self._av = require("av", "reading video")
         self._codec = open_codec()
         self._path, self._memory = Path(path), memory
@@ -113,12 +112,13 @@ class NvcodecSource:
             raise DeviceMissing(f"{self._path}: {reason}; use --decoder pyav or auto")
         self._info = surface_info(plain)
         name, self._filter = _CODECS[plain.codec]
+        self._stream = memory.new_stream()  # the decoder's own copies are on it, too, and so in order with those here
         with memory.using():
             self._decoder = self._codec.CreateDecoder(
                 gpuid=memory.device,
                 codec=getattr(self._codec.cudaVideoCodec, name),
                 cudacontext=memory.context(),
-                cudastream=memory.handle(stream),
+                cudastream=memory.handle(self._stream),
                 usedevicememory=True,
             )
         check_readable(self._path)
@@ -135,7 +135,7 @@ class NvcodecSource:
         """That of the file, in NVDEC's pixel format."""
         return self._info
 
-    def fill(self, batch: BatchBuffer, stream: Any) -> int:
+    def fill(self, batch: BatchBuffer) -> int:
         """See `DeviceSource.fill`."""
         info = self._info
         batch.frames = []
@@ -144,7 +144,7 @@ class NvcodecSource:
             if found is None:
                 break
             picture, pts, duration = found
-            self._copy(picture, batch.planes[len(batch.frames)], pts, stream)
+            self._copy(picture, batch.planes[len(batch.frames)], pts)
             batch.frames.append(
                 Frame(
                     planes=batch.planes[len(batch.frames)],
@@ -161,7 +161,7 @@ class NvcodecSource:
                 )
             )
             self._index += 1
-        batch.filled = self._memory.record(stream)
+        batch.filled = self._memory.record(self._stream)
         return len(batch.frames)
 
     def close(self) -> None:
@@ -171,13 +171,13 @@ class NvcodecSource:
             container.close()
         self._decoder = None
 
-    def _copy(self, picture: Any, planes: tuple[Any, ...], pts: int, stream: Any) -> None:
+    def _copy(self, picture: Any, planes: tuple[Any, ...], pts: int) -> None:
         views = picture.cuda()
         if len(views) != len(planes):
             raise InputError(f"{self._path}: NVDEC gave {len(views)} planes at {self._time(pts)}, not {len(planes)}")
         try:
             for target, view in zip(planes, views, strict=True):
-                self._memory.copy(target, view, stream)
+                self._memory.copy(target, view, self._stream)
         except ValueError as error:
             raise InputError(
                 f"{self._path} changes its size or pixel format at {self._time(pts)} ({error}); split it there first"
