@@ -80,3 +80,36 @@ def test_what_a_system_does_not_tell_is_left_open(monkeypatch: pytest.MonkeyPatc
     assert machine._version("json", "no-such-distribution") == "unknown"
     assert machine._version("no_such_module", "x") is None
     assert machine.usable_cores() >= 1
+
+
+def test_what_does_not_fit_on_a_gpu_host_comes_with_its_remedy(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trt_anon import gpuhost
+    from trt_anon.gpuhost.nvdec import Decoder
+    from trt_anon.gpuhost.nvenc import Encoder
+    from trt_anon.runtime.gpu import Gpu
+
+    host = gpuhost.GpuHost(
+        driver="570.86.10",
+        driver_cuda=(12, 8),
+        gpus=(Gpu("NVIDIA H100", "sm_90", 80 << 30),),
+        libraries={"driver": True, "decoding": True, "encoding": True},
+        packages={"cupy-cuda13x": "13.6", "tensorrt-cu13": "11.0", "pynvvideocodec": "2.2"},
+        container="docker",
+        decoder=Decoder(7, {"h264": "4096x4096"}),
+        encoder=Encoder(()),
+    )
+    monkeypatch.setattr(gpuhost, "inspect_gpu_host", lambda: host)
+    shown = invoke("doctor").stdout
+    for words in (
+        "driver 570.86.10, CUDA up to 12.8; in a container (docker)",
+        "NVIDIA H100, sm_90, 80 GiB",
+        "decodes on 7 engines: h264 to 4096x4096",
+        "encodes nothing",
+        "tensorrt-cu13 11.0",
+        "driver 580 or later, here is 570.86.10: cupy-cuda13x, tensorrt-cu13 -> update the driver, or install",
+        "note: this GPU has no encoder",
+    ):
+        assert words in shown
+    found = json.loads(invoke("doctor", "--json").stdout)
+    assert found["gpu_host"]["gpus"][0]["target"] == "sm_90"
+    assert found["findings"][0]["level"] == "problem"

@@ -63,11 +63,11 @@ def _grouped(
         ends = np.array([(v - low, high - v) for v, (low, high) in zip(values, intervals, strict=True)]).T.clip(0)
         axes.barh(at, values, height * 0.9, color=color, label=label, alpha=0.85)
         axes.errorbar(values, at, xerr=ends, fmt="none", color="black", capsize=2, lw=0.8)
-        for y, value in zip(at, values, strict=True):
+        for y, value, (_, high) in zip(at, values, intervals, strict=True):
             if np.isfinite(value):
                 axes.annotate(
                     f"{value:,.{0 if value >= 100 else 1}f}{unit}",
-                    (value, y),
+                    (max(value, high), y),
                     (4, 0),
                     textcoords="offset points",
                     va="center",
