@@ -41,7 +41,8 @@ class MediaInfo:
 
     frames_estimate: from the container, None if it does not say; never relied upon. display_matrix: the nine 16.16 /
     2.30 fixed-point integers of the container, kept as they are. color_*: FFmpeg's numbers (ITU-T H.273), 2 where
-    unknown. field_order: FFmpeg's AVFieldOrder, 0 where unknown, 1 progressive, above 1 interlaced.
+    unknown. field_order: FFmpeg's AVFieldOrder, 0 where unknown, 1 progressive, above 1 interlaced. hidden_margins_px:
+    columns and rows of the stored picture (left, top, right, bottom) that the container tells players not to show.
     """
 
     kind: Literal["image", "video"]
@@ -65,3 +66,4 @@ class MediaInfo:
     color_space: int = 2
     image: ImageDetails | None = None
     field_order: int = 0
+    hidden_margins_px: tuple[int, int, int, int] | None = None

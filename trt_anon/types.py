@@ -121,6 +121,8 @@ class Frame:
     native: the object that owns the planes' memory (an `av.VideoFrame`), None if NumPy does.
     concealed: the decoder had to guess some of it, or gave nothing: whoever shows it redacts it whole.
     duration: how long it is shown, in units of `time_base`; None where only the native frame, or nobody, knows.
+    hidden_margins_px: what no player shows of it (left, top, right, bottom), to be redacted always.
+    interlaced: even and odd rows are two pictures, of two moments.
     """
 
     planes: tuple[Plane, ...]
@@ -136,6 +138,8 @@ class Frame:
     native: Any = None
     concealed: bool = False
     duration: int | None = None
+    hidden_margins_px: tuple[int, int, int, int] | None = None
+    interlaced: bool = False
 
     def __post_init__(self) -> None:
         expected = self.pixel_format.plane_shapes(self.width_px, self.height_px)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -139,3 +140,35 @@ def test_frames_of_a_caller_have_treatments_but_no_regions_by_hand() -> None:
     assert rules.layers(picture(), found()) == ()
     (layer,) = rules.layers(picture(), found((0, 0, 5, 5)))
     assert layer.config.method == "pixelate"
+
+
+@pytest.mark.parametrize("method", ["solid", "pixelate"])
+@pytest.mark.parametrize("outline", [False, True])
+@pytest.mark.parametrize(("y0", "y1"), [(8, 16), (10, 18), (9, 15), (0, 6), (30, 40), (13, 14)])
+def test_rows_of_both_fields_lose_luma_and_chroma(y0: int, y1: int, outline: bool, method: str) -> None:
+    """In interlaced 4:2:0, row L of the picture has its chroma in the row of its own field's chroma picture."""
+    rng = np.random.default_rng(2)
+    planes = tuple(rng.integers(100, 200, s, np.uint8) for s in PIXEL_FORMATS["yuv420p"].plane_shapes(48, 40))
+    before = [plane.copy() for plane in planes]
+    frame = Frame(planes, PIXEL_FORMATS["yuv420p"], 48, 40, interlaced=True)
+    corners = np.array([[12, y0], [30, y0], [30, y1], [12, y1]], np.float32)
+    one = found((12, y0, 30, y1), classes=(1,))
+    masked = Detections(one.boxes_xyxy_px, one.scores, one.class_ids, NAMES, contours_px=(corners,))
+    redaction(redact={"method": method, "strength": 1.0, "shape": None}).apply(frame, masked if outline else one)
+    for row in range(y0, y1):
+        assert (planes[0][row, 12:30] != before[0][row, 12:30]).mean() > 0.8
+        field, line = row % 2, row // 2
+        chroma = 2 * (line // 2) + field
+        for plane, old in zip(planes[1:], before[1:], strict=True):
+            assert (plane[chroma, 6:15] != old[chroma, 6:15]).mean() > 0.6, row
+    assert np.array_equal(planes[0][:, 40:], before[0][:, 40:])
+
+
+def test_what_players_do_not_show_is_black_without_any_detection() -> None:
+    frame = replace(picture(), hidden_margins_px=(4, 0, 6, 3))
+    before = frame.planes[0].copy()
+    redaction(redact={"method": "gaussian"}).apply(frame, found())
+    expected = np.ones((40, 60), bool)
+    expected[:37, 4:54] = False
+    assert np.array_equal(black(frame), expected)
+    assert np.array_equal(frame.planes[0][:37, 4:54], before[:37, 4:54])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,33 @@ def stored_regions(frame: Frame, detections: Detections, config: RedactConfig) -
         shape=[config.shape_of(detections.class_names[n]) for n in detections.class_ids.tolist()],
         contours_px=detections.contours_px,
     )
-    return regions_to_stored(upright, frame.width_px, frame.height_px, frame.orientation)
+    stored = regions_to_stored(upright, frame.width_px, frame.height_px, frame.orientation)
+    return [_over_both_fields(region) for region in stored] if frame.interlaced else stored
+
+
+def _over_both_fields(region: Region) -> Region:
+    """The region two rows taller on both sides: there lies the chroma of the other field's rows, where it is halved."""
+    if region.points_px:  # a polygon grows by its margin, the same all around
+        return replace(
+            region,
+            x0_px=region.x0_px - 2,
+            y0_px=region.y0_px - 2,
+            x1_px=region.x1_px + 2,
+            y1_px=region.y1_px + 2,
+            margin_px=region.margin_px + 2,
+        )
+    return replace(region, y0_px=region.y0_px - 2, y1_px=region.y1_px + 2)
+
+
+def _hidden(frame: Frame) -> list[Region]:
+    """What no player shows of the stored picture."""
+    if frame.hidden_margins_px is None:
+        return []
+    left, top, right, bottom = frame.hidden_margins_px
+    width, height = frame.width_px, frame.height_px
+    sides = [(0, 0, left, height), (0, 0, width, top), (width - right, 0, width, height)]
+    sides.append((0, height - bottom, width, height))
+    return [Region(x0, y0, x1, y1, "box") for x0, y0, x1, y1 in sides if x1 > x0 and y1 > y0]
 
 
 class Redaction:
@@ -63,7 +89,10 @@ class Redaction:
         self._redactors = {config.redact: Redactor(config.redact)}
 
     def layers(self, frame: Frame, detections: Detections) -> tuple[Layer, ...]:
-        """What has to be redacted in a frame, the weakest first; without regions, nothing."""
+        """What has to be redacted in a frame, the weakest first; without regions, nothing.
+
+        What the file tells players not to show of its pictures is black always.
+        """
         placed: Sequence[Placed] = ()
         if self._timeline:
             size = frame.upright_size_px
@@ -81,6 +110,8 @@ class Redaction:
                 config = _treated(self._base, by_hand.region.redact)
                 drawn = regions_to_stored(by_hand.shapes, *size_px, frame.orientation)
                 layers.setdefault(config, []).extend(drawn)
+        if hidden := _hidden(frame):  # and the output does not say that it is hidden
+            layers.setdefault(self._base.model_copy(update={"method": "solid"}), []).extend(hidden)
         return tuple(Layer(config, tuple(layers[config])) for config in sorted(layers, key=force))
 
     def apply(self, frame: Frame, detections: Detections) -> None:

@@ -158,6 +158,7 @@ class NvcodecSource:
                     orientation=info.orientation,
                     pixel_aspect=info.sample_aspect_ratio,
                     duration=duration,
+                    hidden_margins_px=info.hidden_margins_px,
                 )
             )
             self._index += 1

@@ -14,6 +14,7 @@ from trt_anon.container import check_readable, open_input, pick_video
 from trt_anon.errors import InputError
 from trt_anon.media import MediaInfo
 from trt_anon.source.damage import DamagedSpans, find_damage
+from trt_anon.source.display_crop import Margins, display_crop
 from trt_anon.source.layout import BT709, FULL_RANGE, in_layout, is_rgb, nearest_format, plane_views
 from trt_anon.source.ledger import Ledger
 from trt_anon.source.truncation import check_complete
@@ -222,7 +223,12 @@ class PyAVSource:
             color_trc=frame.color_trc if frame.color_trc != 2 else context.color_trc,
             color_space=matrix,
             field_order=context.field_order,
+            hidden_margins_px=self._hidden_margins(container, stream, frame),
         )
+
+    def _hidden_margins(self, container: InputContainer, stream: VideoStream, frame: VideoFrame) -> Margins | None:
+        order = [s.index for s in container.streams.video].index(stream.index)
+        return display_crop(self._path, container.format.name, stream.id, order, frame.width, frame.height)
 
     def _views(self, frames: Iterator[tuple[VideoFrame | None, int]]) -> Iterator[Frame]:
         info = self._info
@@ -242,9 +248,12 @@ class PyAVSource:
                     "split the file there first"
                 )
             own = in_layout(decoded, info.pixel_format.name, info.color.full_range)
-            yield self._view(own, pts, index, concealed=decoded.is_corrupt or pts in self._damaged)
+            concealed = decoded.is_corrupt or pts in self._damaged
+            yield self._view(own, pts, index, concealed=concealed, interlaced=decoded.interlaced_frame)
 
-    def _view(self, own: VideoFrame, pts: int, index: int, *, concealed: bool = True) -> Frame:
+    def _view(
+        self, own: VideoFrame, pts: int, index: int, *, concealed: bool = True, interlaced: bool = False
+    ) -> Frame:
         info = self._info
         own.pts, own.time_base = pts, info.time_base
         return Frame(
@@ -260,6 +269,8 @@ class PyAVSource:
             pixel_aspect=info.sample_aspect_ratio,
             native=own,
             concealed=concealed,
+            hidden_margins_px=info.hidden_margins_px,
+            interlaced=bool(interlaced),
         )
 
 
