@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 from trt_anon.config import AnonymizeConfig, validated
 from trt_anon.errors import UsageError
 from trt_anon.files import hash_of
+from trt_anon.job.cutting import Cutting
 from trt_anon.job.detections import write_coco
 from trt_anon.job.files import Event, OnEvent, anonymize_file, anonymize_files, open_source
 from trt_anon.job.given import GivenDetections
 from trt_anon.job.inputs import Plan, Task, check_apart, is_folder, plan
 from trt_anon.job.journal import Journal
+from trt_anon.job.pool import anonymize_side_by_side
 from trt_anon.job.report import VERSION, FileReport, JobReport
 from trt_anon.job.resume import Recorder, Resume, identity_of
 from trt_anon.job.space import check_room
+from trt_anon.job.worker import Setup
 from trt_anon.models.registry import Registry
 from trt_anon.pipeline.detecting import DetectsFiles
 from trt_anon.pipeline.detection import FrameDetector, PendingDetections, choose_recipes, with_growth
@@ -83,12 +86,14 @@ class Anonymizer:
         self._detector: DetectsFiles
         if detections is not None:
             self._detector = GivenDetections(detections)
+            self._setup = Setup(self.config, detections=Path(detections))
             self._identity = identity_of(self.config, [], VERSION, detections=hash_of(Path(detections)))
         else:
             registry = registry or Registry()
             recipes = choose_recipes(self.config, registry)
             self.config = with_growth(self.config, recipes)
             self._identity = identity_of(self.config, recipes, VERSION)
+            self._setup = Setup(self.config, registry, tuple(recipes))
             self._detector = FrameDetector.load(self.config, registry, recipes)
         self._redaction = Redaction(self.config)
         self._closed = False
@@ -162,14 +167,18 @@ class Anonymizer:
                 check_room(settled.plan.tasks, resume.keep_free_bytes)
             report = self._run(
                 settled.plan,
+                workers=resume.workers,
                 overwrite=overwrite,
                 on_event=on_event,
                 recorder=recorder,
                 keep_free_bytes=resume.keep_free_bytes,
+                cutting=Cutting(resume.segment_seconds, resume.workers),
             )
         return report.with_files(settled.unchanged)
 
-    def _run(self, job: Plan, **options: Any) -> JobReport:
+    def _run(self, job: Plan, *, workers: int = 1, **options: Any) -> JobReport:
+        if workers > 1:
+            return anonymize_side_by_side(job, self._setup, self._detector.class_names, workers=workers, **options)
         return anonymize_files(job, self.config, self._detector, **options)
 
     def detect(self, frames: Frames | Sequence[Frames]) -> list[Detections]:

@@ -151,6 +151,8 @@ def anonymize(
     retry: job_options.Retry = False,
     journal: job_options.Journal = None,
     keep_free: job_options.KeepFree = DEFAULT_KEEP_FREE_MIB,
+    workers: job_options.Workers = None,
+    segment: job_options.Segment = None,
     json: Annotated[
         Path | None,
         typer.Option(
@@ -202,7 +204,16 @@ def anonymize(
         raise UsageError("--detections runs no detector: leave --detect, --detector, --preset and --threshold out")
     if regions is not None:
         settings = settings.model_copy(update={"regions": read_regions(regions)})
-    going_on = job_options.resume(inputs, output, resume=resume, retry=retry, journal=journal, keep_free_mib=keep_free)
+    going_on = job_options.resume(
+        inputs,
+        output,
+        resume=resume,
+        retry=retry,
+        journal=journal,
+        keep_free_mib=keep_free,
+        workers=workers,
+        segment_seconds=segment,
+    )
     job = Anonymizer.plan(inputs, output, overwrite=overwrite or going_on is not None)
     if json is not None:  # now, not after hours of work
         check_apart(json, job.tasks, overwrite=overwrite)

@@ -11,14 +11,17 @@ from typing import Literal
 
 from trt_anon.config import AnonymizeConfig
 from trt_anon.errors import PipelineError, TrtAnonError
+from trt_anon.job.cutting import Cutting
 from trt_anon.job.inputs import Plan, Task
+from trt_anon.job.long import anonymize_long
 from trt_anon.job.publish import atomic_output
 from trt_anon.job.report import FileReport, JobReport
-from trt_anon.job.resume import Recorder, recorded
+from trt_anon.job.resume import Books, Recorder, recorded
+from trt_anon.job.segments import SegmentPlan
 from trt_anon.job.space import SpaceGuard
 from trt_anon.media import MediaInfo
 from trt_anon.pipeline.detecting import DetectsFiles
-from trt_anon.pipeline.loop import LoopReport, anonymize_frames
+from trt_anon.pipeline.loop import anonymize_frames
 from trt_anon.pipeline.redaction import Redaction
 from trt_anon.sink.base import Sink
 from trt_anon.sink.images import ImageSink
@@ -57,11 +60,17 @@ def anonymize_file(
     *,
     overwrite: bool = False,
     on_event: OnEvent | None = None,
-    recorder: Recorder | None = None,
+    books: Books | None = None,
     guard: SpaceGuard | None = None,
+    plan: SegmentPlan | None = None,
 ) -> FileReport:
-    """Anonymize one file; raises what went wrong, and then no output was made."""
+    """Anonymize one file; raises what went wrong, and then no output was made.
+
+    books, guard, plan: where it is written down, the disk that is watched, and how a long video is cut, which needs a
+    Recorder for books.
+    """
     tell = on_event or (lambda _event: None)
+    total: int | None = None
 
     def on_frame(frames: int) -> None:
         if guard is not None:
@@ -69,6 +78,11 @@ def anonymize_file(
         tell(Event("frames", task, frames, total))
 
     start = time.perf_counter()
+    if plan is not None and isinstance(books, Recorder):
+        total = plan.frames
+        tell(Event("start", task, frames_total=total))
+        counts = anonymize_long(task, config, detector, books, plan, overwrite=overwrite, on_frame=on_frame)
+        return done_report(task, counts, detector.class_names, time.perf_counter() - start)
     with atomic_output(task.destination, overwrite=overwrite) as path:
         source = open_source(task, config)
         try:
@@ -96,9 +110,10 @@ def anonymize_file(
             )
         finally:
             source.close()
-        if recorder is not None:
-            recorder.ready(task, path, loop.frames, dict(loop.objects))
-    return _done(task, loop, detector.class_names, time.perf_counter() - start)
+        if books is not None:
+            books.ready(task, path, loop.frames, loop.objects, loop.frames_redacted_whole)
+    counts = loop.frames, dict(loop.objects), dict(loop.frames_redacted_whole)
+    return done_report(task, counts, detector.class_names, time.perf_counter() - start)
 
 
 def _shown_seconds(info: MediaInfo) -> float:
@@ -106,17 +121,20 @@ def _shown_seconds(info: MediaInfo) -> float:
     return float(1 / info.average_rate) if info.average_rate else 0.0
 
 
-def _done(task: Task, loop: LoopReport, class_names: Sequence[str], seconds: float) -> FileReport:
-    objects: Mapping[str, int] = {name: loop.objects.get(name, 0) for name in class_names}
+def done_report(
+    task: Task, counts: tuple[int, Mapping[str, int], Mapping[str, int]], class_names: Sequence[str], seconds: float
+) -> FileReport:
+    """The report of a file that is published; counts: frames, detections per class, frames redacted whole by stage."""
+    frames, objects, whole = counts
     return FileReport(
         source=task.source,
         destination=task.destination,
         status="done",
         kind=task.kind,
-        frames=loop.frames,
-        objects=objects,
+        frames=frames,
+        objects={name: objects.get(name, 0) for name in class_names},
         seconds=seconds,
-        frames_redacted_whole=loop.frames_redacted_whole,
+        frames_redacted_whole=whole,
     )
 
 
@@ -130,12 +148,14 @@ def anonymize_files(
     image_workers: int = 2,
     recorder: Recorder | None = None,
     keep_free_bytes: int = 0,
+    cutting: Cutting | None = None,
 ) -> JobReport:
     """Anonymize all tasks of a plan; failures are reported, each with its file, and the others go on.
 
     Videos run one after another, for each keeps the machine busy by itself; images run `image_workers` at a time.
     Anything that is not a TrtAnonError (a bug, an interrupt) ends the job. recorder: keeps the journal by which a later
-    run goes on from there. keep_free_bytes: files fail rather than fill the disk further.
+    run goes on from there. keep_free_bytes: files fail rather than fill the disk further. cutting: how long videos are
+    cut into segments that a later run need not do again.
     """
     start = time.perf_counter()
     telling = threading.Lock()
@@ -150,20 +170,22 @@ def anonymize_files(
         try:
             guard = SpaceGuard(task.destination.parent, keep_free_bytes)
             guard.check()
-            with recorded(recorder, task):
+            plan = cutting.plan(task, config, recorder) if cutting is not None else None
+            with recorded(recorder, task, plan.describe() if plan is not None else None):
                 report = anonymize_file(
                     task,
                     config,
                     detector,
                     overwrite=overwrite,
                     on_event=tell,
-                    recorder=recorder,
+                    books=recorder,
                     guard=guard,
+                    plan=plan,
                 )
         except TrtAnonError as error:
-            report = _failure(task, error, time.perf_counter() - began)
+            report = failure_report(task, error, time.perf_counter() - began)
         except MemoryError:
-            report = _failure(task, PipelineError("out of memory"), time.perf_counter() - began)
+            report = failure_report(task, PipelineError("out of memory"), time.perf_counter() - began)
         tell(Event("end", task, report.frames, report=report))
         return report
 
@@ -185,13 +207,19 @@ def anonymize_files(
     for task in job.tasks:
         if task.kind == "video":
             reports[task] = one(task)
+    return job_report(job, reports, time.perf_counter() - start)
+
+
+def job_report(job: Plan, reports: Mapping[Task, FileReport], seconds: float) -> JobReport:
+    """The report of a job whose tasks ended so."""
     files = [FileReport.failure(failed.source, failed.destination, failed.error) for failed in job.failures]
     files += [FileReport(source, None, "skipped") for source in job.skipped]
     files += [reports[task] for task in job.tasks]
-    return JobReport(tuple(sorted(files, key=lambda file: str(file.source))), time.perf_counter() - start)
+    return JobReport(tuple(sorted(files, key=lambda file: str(file.source))), seconds)
 
 
-def _failure(task: Task, error: TrtAnonError, seconds: float) -> FileReport:
+def failure_report(task: Task, error: TrtAnonError, seconds: float) -> FileReport:
+    """The report of a task that failed."""
     return FileReport.failure(task.source, task.destination, error, kind=task.kind, seconds=seconds)
 
 

@@ -24,15 +24,15 @@ from trt_anon.files import hash_of, private_folder
 
 State = Literal["running", "publishing", "done", "failed"]
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     key TEXT PRIMARY KEY, state TEXT NOT NULL, attempts INTEGER NOT NULL, input TEXT NOT NULL,
     input_stamp TEXT NOT NULL, identity TEXT NOT NULL, output TEXT, output_stamp TEXT,
-    frames INTEGER NOT NULL DEFAULT 0, objects TEXT NOT NULL DEFAULT '{}', error TEXT, plan TEXT
+    frames INTEGER NOT NULL DEFAULT 0, counts TEXT NOT NULL DEFAULT '{}', error TEXT, plan TEXT
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS segments (
-    key TEXT NOT NULL, number INTEGER NOT NULL, sha256 TEXT NOT NULL, frames INTEGER NOT NULL, objects TEXT NOT NULL,
+    key TEXT NOT NULL, number INTEGER NOT NULL, sha256 TEXT NOT NULL, frames INTEGER NOT NULL, counts TEXT NOT NULL,
     PRIMARY KEY (key, number)
 ) WITHOUT ROWID;
 """
@@ -62,6 +62,7 @@ class Entry:
     output: Content | None = None
     frames: int = 0
     objects: Mapping[str, int] = field(default_factory=dict)
+    frames_redacted_whole: Mapping[str, int] = field(default_factory=dict)
     error: str | None = None
     plan: str | None = None
 
@@ -124,16 +125,14 @@ class Journal:
     def entry(self, key: str) -> Entry | None:
         """What is known of a file."""
         row = self._execute(
-            "SELECT state, attempts, input, input_stamp, identity, output, output_stamp, frames, objects, error, plan "
+            "SELECT state, attempts, input, input_stamp, identity, output, output_stamp, frames, counts, error, plan "
             "FROM files WHERE key = ?",
             key,
         ).fetchone()
         if row is None:
             return None
         output = None if row[5] is None else Content(row[5], row[6] or "")
-        return Entry(
-            row[0], row[1], Content(row[2], row[3]), row[4], output, row[7], json.loads(row[8]), row[9], row[10]
-        )
+        return Entry(row[0], row[1], Content(row[2], row[3]), row[4], output, row[7], *_counts(row[8]), row[9], row[10])
 
     def begin(self, key: str, source: Content, identity: str, plan: str | None = None) -> None:
         """Work on a file starts; segments that were done for another input, configuration or cut are forgotten."""
@@ -148,12 +147,14 @@ class Journal:
             *(key, attempts, source.sha256, source.stamp, identity, plan),
         )
 
-    def publishing(self, key: str, output_sha256: str, frames: int, objects: Mapping[str, int]) -> None:
+    def publishing(
+        self, key: str, output_sha256: str, frames: int, objects: Mapping[str, int], whole: Mapping[str, int]
+    ) -> None:
         """The output is complete and about to get its name: if that is the last that happens, it is known again."""
         self._execute(
-            "UPDATE files SET state = 'publishing', output = ?, output_stamp = '', frames = ?, objects = ? "
+            "UPDATE files SET state = 'publishing', output = ?, output_stamp = '', frames = ?, counts = ? "
             "WHERE key = ?",
-            *(output_sha256, frames, json.dumps(dict(objects)), key),
+            *(output_sha256, frames, _as_json(objects, whole), key),
         )
 
     def done(self, key: str, output_stamp: str) -> None:
@@ -167,17 +168,20 @@ class Journal:
         """The file failed; `error` is the name of a class, for messages name files."""
         self._execute("UPDATE files SET state = 'failed', attempts = 0, error = ? WHERE key = ?", error, key)
 
-    def segment_done(self, key: str, number: int, sha256: str, frames: int, objects: Mapping[str, int]) -> None:
-        """A segment of a video is written whole."""
+    def segment_done(
+        self, key: str, number: int, sha256: str, frames: int, objects: Mapping[str, int], whole: Mapping[str, int]
+    ) -> None:
+        """A segment of a video is written whole: that is progress, whatever ends the process later."""
         self._execute(
             "INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?)",
-            *(key, number, sha256, frames, json.dumps(dict(objects))),
+            *(key, number, sha256, frames, _as_json(objects, whole)),
         )
+        self._execute("UPDATE files SET attempts = 1 WHERE key = ?", key)
 
-    def segments(self, key: str) -> dict[int, tuple[str, int, dict[str, int]]]:
-        """Segments that are done: number to (hash, frames, objects)."""
-        rows = self._execute("SELECT number, sha256, frames, objects FROM segments WHERE key = ?", key).fetchall()
-        return {number: (sha256, frames, json.loads(objects)) for number, sha256, frames, objects in rows}
+    def segments(self, key: str) -> dict[int, tuple[str, int, dict[str, int], dict[str, int]]]:
+        """Segments that are done: number to (hash, frames, objects, frames redacted whole)."""
+        rows = self._execute("SELECT number, sha256, frames, counts FROM segments WHERE key = ?", key).fetchall()
+        return {number: (sha256, frames, *_counts(counts)) for number, sha256, frames, counts in rows}
 
     def close(self) -> None:
         """Close the file and let others have it; safe to call twice."""
@@ -233,3 +237,12 @@ class Journal:
                 f"cannot use the journal {self._path}: {error}; delete it to start over (outputs stay), "
                 "or pass --no-resume"
             ) from error
+
+
+def _as_json(objects: Mapping[str, int], whole: Mapping[str, int]) -> str:
+    return json.dumps({"objects": dict(objects), "frames_redacted_whole": dict(whole)})
+
+
+def _counts(text: str) -> tuple[dict[str, int], dict[str, int]]:
+    counts = json.loads(text)
+    return counts.get("objects", {}), counts.get("frames_redacted_whole", {})

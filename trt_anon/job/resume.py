@@ -6,17 +6,19 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from trt_anon.config import AnonymizeConfig
 from trt_anon.errors import InputError, MediaError, MissingError, OutputError, PipelineError, TrtAnonError, UsageError
 from trt_anon.job.inputs import Failure, Plan, Task
 from trt_anon.job.journal import Entry, Journal, content_of, key_of, place_of, stamp_of
+from trt_anon.job.parts import Parts, SegmentDone, remove_parts
 from trt_anon.job.publish import remove_stale
 from trt_anon.job.report import FileReport
+from trt_anon.job.segments import DEFAULT_SEGMENT_SECONDS, threads_of
 from trt_anon.job.space import DEFAULT_KEEP_FREE_MIB
 from trt_anon.models.recipe import Recipe
 
@@ -49,12 +51,16 @@ class Resume:
     """How a job is made one that goes on.
 
     journal: the file of its books, None is one of the user's state folder that belongs to the output. retry: try again
-    what failed on its own account. keep_free_mib: how much of the disk stays free, 0 looks at no disk.
+    what failed on its own account. keep_free_mib: how much of the disk stays free, 0 looks at no disk. segment_seconds:
+    videos of twice that length or more are cut at key frames into segments of at least that length, 0 cuts none.
+    workers: processes that work side by side, each with its own copy of the detectors.
     """
 
     journal: Path | None = None
     retry: bool = False
     keep_free_mib: int = DEFAULT_KEEP_FREE_MIB
+    segment_seconds: float = DEFAULT_SEGMENT_SECONDS
+    workers: int = 1
 
     def of(self, output: Path) -> Resume:
         """The same with the journal that belongs to `output`, where none was named."""
@@ -79,6 +85,16 @@ class Settled:
 
     plan: Plan
     unchanged: tuple[FileReport, ...]
+
+
+class Books(Protocol):
+    """Where it is written down that an output is about to be published."""
+
+    def ready(
+        self, task: Task, written: Path, frames: int, objects: Mapping[str, int], whole: Mapping[str, int]
+    ) -> None:
+        """The output is complete under another name: whoever finds it under its own knows whose it is."""
+        ...
 
 
 class Recorder:
@@ -128,16 +144,51 @@ class Recorder:
         except UsageError as error:
             self._give_up(error)
 
-    def ready(self, task: Task, written: Path, frames: int, objects: dict[str, int]) -> None:
-        """The output is complete under another name."""
+    def segments(self, task: Task, parts: Parts) -> dict[int, SegmentDone]:
+        """The segments of a task that are done, their files whole."""
+        if self._journal is None:
+            return {}
+        known = {
+            number: SegmentDone(*done) for number, done in self._journal.segments(key_of(task.destination)).items()
+        }
+        return {number: done for number, done in known.items() if parts.intact(number, done.sha256)}
+
+    def segment_done(self, task: Task, number: int, done: SegmentDone) -> None:
+        """A segment is written."""
         if self._journal is None:
             return
         try:
-            self._journal.publishing(key_of(task.destination), content_of(written).sha256, frames, objects)
+            self._journal.segment_done(
+                key_of(task.destination), number, done.sha256, done.frames, done.objects, done.frames_redacted_whole
+            )
         except UsageError as error:
             self._give_up(error)
+
+    def encoder_threads(self, task: Task) -> int | None:
+        """With how many threads the segments of a task that are done were encoded; None if there are none."""
+        entry = self._same(task)
+        return None if entry is None else threads_of(entry.plan)
+
+    def ready(
+        self, task: Task, written: Path, frames: int, objects: Mapping[str, int], whole: Mapping[str, int]
+    ) -> None:
+        """The output is complete under another name. Raises OutputError where it cannot be read back."""
+        try:
+            sha256 = content_of(written).sha256
         except OSError as error:
             raise OutputError(f"cannot read back the output for {task.destination}: {error.strerror}") from error
+        self.publishing(task, sha256, frames, objects, whole)
+
+    def publishing(
+        self, task: Task, sha256: str, frames: int, objects: Mapping[str, int], whole: Mapping[str, int]
+    ) -> None:
+        """An output of that hash is about to get its name."""
+        if self._journal is None:
+            return
+        try:
+            self._journal.publishing(key_of(task.destination), sha256, frames, objects, whole)
+        except UsageError as error:
+            self._give_up(error)
 
     def ended(self, task: Task, error: TrtAnonError | None = None) -> None:
         """The output was published, or the task failed."""
@@ -149,6 +200,8 @@ class Recorder:
                 journal.done(key, stamp_of(task.destination))
             elif journal.entry(key) is not None:
                 journal.failed(key, type(error).__name__)
+                if type(error).__name__ not in _OF_THE_MACHINE:
+                    remove_parts(task.destination)
         except OSError:  # the output was moved away at once
             return
         except UsageError as failure:
@@ -186,21 +239,28 @@ class Recorder:
                 return None
             if entry.state == "publishing" and self._journal is not None:  # ended between its name and the journal
                 remove_stale(task.destination)  # its other name, if that is left
+                remove_parts(task.destination)
                 self._journal.done(key_of(task.destination), stamp_of(task.destination))
         except OSError:
             return None
         return FileReport(
-            task.source, task.destination, "unchanged", task.kind, frames=entry.frames, objects=entry.objects
+            task.source,
+            task.destination,
+            "unchanged",
+            task.kind,
+            frames=entry.frames,
+            objects=entry.objects,
+            frames_redacted_whole=entry.frames_redacted_whole,
         )
 
 
 @contextlib.contextmanager
-def recorded(recorder: Recorder | None, task: Task) -> Iterator[None]:
+def recorded(recorder: Recorder | None, task: Task, plan: str | None = None) -> Iterator[None]:
     """The books of one task: begun, and ended with the block. An interrupt leaves it begun: it is tried again."""
     if recorder is None:
         yield
         return
-    recorder.begin(task)
+    recorder.begin(task, plan)
     try:
         yield
     except TrtAnonError as error:

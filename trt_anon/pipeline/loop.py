@@ -55,25 +55,32 @@ def anonymize_frames(
     redaction: Redaction,
     config: PipelineConfig,
     on_frame: Callable[[int], None] | None = None,
+    wanted: Callable[[Frame], bool] | None = None,
 ) -> LoopReport:
     """Anonymize a whole file: decode, detect, redact and encode side by side.
 
     on_frame: called in the caller's thread with the number of frames written so far. Any failure of any stage is
     raised as it is, after the sink was aborted: nothing half-done stays open. The caller publishes the sink's file.
     With `on_error="redact-frame"` a failure of any stage but the sink costs that frame alone: it is redacted whole.
+    wanted: which frames are written and counted; the others are there for what is learnt from them about those.
     """
     objects: Counter[str] = Counter()
     faults = FrameFaults(config.on_error)
     start = time.perf_counter()
 
+    def fault(stage: str, frame: Frame, error: Exception) -> None:
+        if wanted is None or wanted(frame):
+            faults.note(stage, frame, error)
+
     def detect_frame(frame: Frame) -> tuple[Frame, Pending | None]:
         if frame.concealed:
-            faults.note_concealed(frame)
+            if wanted is None or wanted(frame):
+                faults.note_concealed(frame)
             return frame, None
         try:
             return frame, detector.submit(frame)
         except Exception as error:  # noqa: BLE001 - raised again unless the frame is to be redacted whole
-            faults.note("detect", frame, error)
+            fault("detect", frame, error)
             return frame, None
 
     def redact_frame(item: tuple[Frame, Pending | None]) -> Frame:
@@ -84,11 +91,11 @@ def anonymize_frames(
                 detections = pending.result()
                 stage = "redact"
                 redaction.apply(frame, detections)
-                for class_id in detections.class_ids.tolist():
+                for class_id in detections.class_ids.tolist() if wanted is None or wanted(frame) else ():
                     objects[detections.class_names[class_id]] += 1
                 return frame
         except Exception as error:  # noqa: BLE001 - as above
-            faults.note(stage, frame, error)
+            fault(stage, frame, error)
         redaction.redact_whole(frame)
         return frame
 
@@ -100,6 +107,8 @@ def anonymize_frames(
             detector.prepare(source.info)
         with Conveyor(source, stages, queue=config.queue_frames, source_name="decode") as conveyor:
             for frame in conveyor:
+                if wanted is not None and not wanted(frame):
+                    continue
                 began = time.perf_counter()
                 sink.write(frame)
                 encode_seconds += time.perf_counter() - began

@@ -86,7 +86,7 @@ class PyAVSink:
         self._start_pts: int | None = None  # in the output's
         self._last_pts: int | None = None
         self._output: OutputContainer | None = None
-        self._copies = StreamCopies(Path(source_path), self._kind, config)
+        self._copies = StreamCopies(Path(source_path), self._kind, self._copied(config))
         try:
             self._stream = self._open(config, threads, faststart)
         except BaseException:
@@ -148,6 +148,14 @@ class PyAVSink:
                 # The file is given up: why its end could not be written no longer matters.
                 return
 
+    def _copied(self, config: SinkConfig) -> SinkConfig:
+        """By which settings other streams are copied."""
+        return config
+
+    def _target(self) -> Any:
+        """What the container is written to."""
+        return f"file:{self._path.absolute()}"
+
     def _output_time_base(self) -> Fraction:
         info = self._info
         if self._kind.timing == "none":
@@ -164,7 +172,7 @@ class PyAVSink:
             )  # errors only; SVT-AV1 writes to standard error, and has no other switch
         try:
             output = self._av.open(
-                f"file:{self._path.absolute()}",
+                self._target(),
                 "w",
                 format=kind.muxer,
                 container_options=self._muxer_options(faststart),
@@ -300,12 +308,16 @@ class PyAVSink:
                 packet.duration = self._durations.pop(packet.pts)
             packet.time_base = self._time_base
             self._muxed += 1
-            self._end_pts = max(self._end_pts, (packet.pts or 0) + (packet.duration or 0))
-            if self._held is None:
-                self._first_dts = packet.dts
-            else:
-                output.mux_one(self._held)
-            self._held = packet
+            self._emit(output, packet)
+
+    def _emit(self, output: OutputContainer, packet: Packet[VideoStream]) -> None:
+        """Write a packet whose times are final, but for the last: that waits for `_mux_last`."""
+        self._end_pts = max(self._end_pts, (packet.pts or 0) + (packet.duration or 0))
+        if self._held is None:
+            self._first_dts = packet.dts
+        else:
+            output.mux_one(self._held)
+        self._held = packet
 
     def _mux_last(self, output: OutputContainer) -> None:
         """Write the last packet, given a duration that makes the track end when the last frame does.

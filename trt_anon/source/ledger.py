@@ -60,7 +60,7 @@ class Ledger:
         self._key_pts: int | None = None
         self._key_seen = False
         self.packets_read = 0
-        self._displayable = 0
+        self.displayable = 0
         self.frames = 0
         self._last_pts: int | None = None
         self._last_interlaced = False
@@ -90,7 +90,7 @@ class Ledger:
             self._damage(when, f"is damaged or cut off at {self.time(when)}: a packet is incomplete")
         if packet.is_discard or self._hidden(packet):
             return
-        self._displayable += 1
+        self.displayable += 1
         if self._counted:
             self._slots.append(packet.dts)
             return
@@ -125,10 +125,10 @@ class Ledger:
         if not self._counted:
             self._settle(None)
             return
-        missing = self._displayable - self.frames
-        fields = self._last_interlaced and 2 * self.frames >= self._displayable - 1
+        missing = self.displayable - self.frames
+        fields = self._last_interlaced and 2 * self.frames >= self.displayable - 1
         if missing > 0 and not fields:
-            raise InputError(f"{self._name} is damaged: {missing} of {self._displayable} frames cannot be decoded")
+            raise InputError(f"{self._name} is damaged: {missing} of {self.displayable} frames cannot be decoded")
 
     def _settle(self, pts: int | None) -> None:
         """Strike out what is owed up to `pts`; each field pair may hold one packet more than frames."""

@@ -56,6 +56,8 @@ class PyAVSource:
     whose packets carry no times (AVI, bare streams), are refused as ever.
     """
 
+    _first_index = 0
+
     def __init__(self, path: str | Path, *, threads: int | None = None, conceal_damage: bool = False) -> None:
         self._av = require("av", "reading video")
         self._path = Path(path)
@@ -233,7 +235,7 @@ class PyAVSource:
     def _views(self, frames: Iterator[tuple[VideoFrame | None, int]]) -> Iterator[Frame]:
         info = self._info
         native_format: str | None = None
-        for index, (decoded, pts) in enumerate(frames):
+        for index, (decoded, pts) in enumerate(frames, self._first_index):
             if decoded is None:
                 yield self._view(self._av.VideoFrame(info.width_px, info.height_px, info.pixel_format.name), pts, index)
                 continue
