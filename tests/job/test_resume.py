@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import ModuleType
@@ -294,25 +291,3 @@ def test_a_source_that_cannot_be_read_fails_alone(anonymizer: Anonymizer, folder
     with pytest.raises(UsageError, match="name the journal"):
         anonymizer.run(job, resume=Resume())
     assert issubclass(InputError, TrtAnonError)
-
-
-def test_a_killed_command_goes_on(folder: Path, faces: ModuleType, clips: ModuleType) -> None:
-    """kill -9, as often as it takes to meet every stage of the work."""
-    faces.face_clip(clips, folder / "long.mp4", frames=60, options={"preset": "ultrafast"})
-    out = folder.parent / "out"
-    words = [sys.executable, "-m", "trt_anon", "anonymize", folder, "-o", out, "-q", "--runtime", "null"]
-    whole = subprocess.run([*words[:6], folder.parent / "whole", *words[7:]], check=False, timeout=120)
-    assert whole.returncode == 1
-    for attempt in range(2):
-        process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
-            if len(list(out.glob("*.*"))) > attempt + 1:  # hidden files count too
-                break
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    last = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
-    assert last.returncode == 1
-    assert "bad.png" in last.stderr
-    assert outputs(out) == outputs(folder.parent / "whole")

@@ -81,6 +81,7 @@ def resume(
 ) -> resuming.Resume | None:
     """How the job goes on, None if it does not. Raises UsageError for options that contradict each other."""
     from trt_anon.job import resume as resuming
+    from trt_anon.job.segments import DEFAULT_SEGMENT_SECONDS
 
     asked = retry or journal is not None or workers is not None or segment_seconds is not None
     if resume is False and asked:
@@ -88,6 +89,6 @@ def resume(
     wanted = resume or asked
     if not wanted and (resume is False or (len(inputs) == 1 and not os.path.isdir(inputs[0]))):  # noqa: PTH112
         return None
-    length = resuming.DEFAULT_SEGMENT_SECONDS if segment_seconds is None else segment_seconds
+    length = DEFAULT_SEGMENT_SECONDS if segment_seconds is None else segment_seconds
     made = resuming.Resume(journal, retry, keep_free_mib, segment_seconds=length, workers=workers or 1)
     return made.of(Path(output))

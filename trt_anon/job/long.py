@@ -54,7 +54,7 @@ def anonymize_segment(
                 redaction,
                 config.pipeline,
                 on_frame,
-                lambda frame: segment.holds(frame.pts),
+                wanted=lambda frame: segment.holds(frame.pts),
             )
         finally:
             source.close()

@@ -110,15 +110,14 @@ def _scan(source: Path) -> tuple[list[int], list[int], Fraction] | None:
     av = require("av", "reading video")
     with open_input(source) as container:
         stream = pick_video(container)
-        if stream is None or stream.codec_context is None or stream.time_base is None:
+        context = None if stream is None else stream.codec_context
+        if stream is None or context is None or not set(container.format.name.split(",")) & _SEEKABLE:
             return None
-        if (
-            not set(container.format.name.split(",")) & _SEEKABLE
-            or stream.codec_context.field_order not in _PROGRESSIVE
-        ):
+        time_base = stream.time_base
+        if context.field_order not in _PROGRESSIVE or time_base is None:
             return None
-        codec = stream.codec_context.codec.canonical_name
-        ledger = Ledger(str(source), codec, stream.time_base, None, counted=False)
+        codec = context.codec.canonical_name
+        ledger = Ledger(str(source), codec, time_base, None, counted=False)
         shown: list[int] = []
         keys: list[int] = []
         try:
@@ -139,7 +138,7 @@ def _scan(source: Path) -> tuple[list[int], list[int], Fraction] | None:
             raise InputError(
                 f"{source} is cut off: {ledger.packets_read} of {len(stream.index_entries)} frames are there"
             )
-        return sorted(shown), sorted(keys), stream.time_base
+        return sorted(shown), sorted(keys), time_base
 
 
 def _cuts(shown: Sequence[int], keys: Sequence[int], length: Fraction) -> list[int]:

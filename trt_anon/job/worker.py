@@ -6,6 +6,7 @@ that, and leaves nothing that the next run would not remove.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -15,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from trt_anon import errors
 from trt_anon.config import AnonymizeConfig
@@ -25,6 +26,7 @@ from trt_anon.job.given import GivenDetections
 from trt_anon.job.inputs import Task
 from trt_anon.job.journal import content_of
 from trt_anon.job.long import anonymize_segment, join_segments
+from trt_anon.job.parts import SegmentDone
 from trt_anon.job.segments import SegmentPlan
 from trt_anon.job.space import SpaceGuard
 from trt_anon.models.recipe import Recipe
@@ -105,7 +107,7 @@ def main(handle: int, coordinator: int) -> None:
     if os.getppid() != coordinator:  # it ended before that call
         return
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    with Connection(handle) as connection:
+    with contextlib.suppress(BrokenPipeError, ConnectionError), Connection(handle) as connection:
         try:
             setup, keep_free_bytes = connection.recv()
             detector = setup.load()
@@ -132,7 +134,7 @@ def _serve(connection: Connection, config: AnonymizeConfig, detector: DetectsFil
         except EOFError:
             return
         try:
-            result: Any = _work(connection, config, detector, piece, keep_free_bytes)
+            result: SegmentDone | Failed | None = _work(connection, config, detector, piece, keep_free_bytes)
         except TrtAnonError as error:
             result = Failed(type(error).__name__, str(error))
         except MemoryError:
@@ -142,7 +144,7 @@ def _serve(connection: Connection, config: AnonymizeConfig, detector: DetectsFil
 
 def _work(
     connection: Connection, config: AnonymizeConfig, detector: DetectsFiles, piece: Piece, keep_free_bytes: int
-) -> Any:
+) -> SegmentDone | None:
     guard = SpaceGuard(piece.task.destination.parent, keep_free_bytes)
     guard.check()
     told = time.monotonic()
@@ -163,13 +165,15 @@ def _work(
         def on_ready(path: Path) -> None:
             books.ready(piece.task, path, *counts)
 
-        return join_segments(piece.task, config, piece.plan, piece.paths, overwrite=piece.overwrite, on_ready=on_ready)
+        join_segments(piece.task, config, piece.plan, piece.paths, overwrite=piece.overwrite, on_ready=on_ready)
+        return None
 
     def on_event(event: Event) -> None:
         if event.kind == "frames":
             on_frame(event.frames, event.frames_total)
 
-    return anonymize_file(piece.task, config, detector, overwrite=piece.overwrite, on_event=on_event, books=books)
+    anonymize_file(piece.task, config, detector, overwrite=piece.overwrite, on_event=on_event, books=books)
+    return None  # its counts have gone to the books
 
 
 class _Books:

@@ -60,9 +60,11 @@ class SpanSource(PyAVSource):
                     key_pts = self._check_key(packet.pts, packet.is_keyframe, ledger)
                 at = packet.pts if packet.pts is not None else at
                 for frame in packet.decode():
-                    if span.seek_pts is not None and (frame.pts is None or frame.pts < span.seek_pts):
-                        continue  # it may lack what it refers to; it belongs to an earlier span
+                    if span.seek_pts is not None and key_pts is not None and (frame.pts or key_pts) < key_pts:
+                        continue  # it may lack what it refers to
                     pts = ledger.frame(frame)
+                    if span.seek_pts is not None and pts < span.seek_pts:
+                        continue  # the index led to an earlier key frame
                     yield frame, pts
                     if span.stop_pts is not None and pts >= span.stop_pts:
                         return
