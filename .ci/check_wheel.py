@@ -10,6 +10,7 @@ REQUIRED = (
     "trt_anon/__init__.py",
     "trt_anon/py.typed",
     "trt_anon/engines/yunet.toml",
+    "trt_anon/calibration/yunet.json",
     "trt_anon/cli/main.py",
     "trt_anon/cuda/include/host_cuda.h",
     "trt_anon/cuda/include/host_entry.cpp",
@@ -18,7 +19,7 @@ REQUIRED = (
 )
 ALLOWED = re.compile(
     r"^trt_anon/.*\.(py|toml|cu|h)$|^trt_anon/cuda/include/host_entry\.cpp$|^trt_anon/cuda/fatbin/[^/]+\.fatbin$"
-    r"|^trt_anon/py\.typed$|^trt_anon-[^/]+\.dist-info/.*$"
+    r"|^trt_anon/calibration/[^/]+\.json$|^trt_anon/py\.typed$|^trt_anon-[^/]+\.dist-info/.*$"
 )
 MAX_BYTES = 2_000_000
 

@@ -7,8 +7,8 @@ Each detector is calibrated on one half of a set of labelled pictures (part of i
 and measured on pictures that no calibration has seen, beside the networks that ONNX Runtime's `quantize_static` makes
 of the same pictures by its three methods. Recall is measured with OpenVINO, in float32 arithmetic but for what is INT8.
 Detectors that no command fetches are taken from the data folder. Figures are written after each detector, and a later
-run with other detectors adds to them; with --skip for everything the page is only written again. `--calibrations`
-writes what was found for the library's own detectors to the folder that comes with the library.
+run with other detectors adds to them; `quantization_page.py` makes the page of them. `--calibrations` writes what was
+found for the library's own detectors to the folder that comes with the library.
 """
 
 from __future__ import annotations
@@ -140,11 +140,12 @@ class Reader:
 def few_at_a_time(count: int = 4) -> Iterator[None]:
     """Let ONNX Runtime's histograms take pictures in portions of one size, which they add up.
 
-    Else they hold all values of all pictures, and fail where sizes differ.
+    Else they hold all values of all pictures, and fail where sizes differ. Their bins are of one width, which NumPy is
+    told, as it sorts all values otherwise.
     """
     from onnxruntime.quantization.calibrate import HistogramCalibrater
 
-    whole = HistogramCalibrater.collect_data
+    whole, histogram = HistogramCalibrater.collect_data, np.histogram
 
     def collect(self: Any, reader: Any) -> None:
         portion: list[dict[str, Any]] = []
@@ -159,11 +160,17 @@ def few_at_a_time(count: int = 4) -> Iterator[None]:
     def shapes(feed: Mapping[str, Any]) -> list[tuple[int, ...]]:
         return [array.shape for array in feed.values()]
 
-    HistogramCalibrater.collect_data = collect
+    def uniform(values: Any, bins: Any = 10, **rest: Any) -> Any:
+        if np.ndim(bins) != 1:
+            return histogram(values, bins, **rest)
+        counts, _ = histogram(values, len(bins) - 1, range=(float(bins[0]), float(bins[-1])))
+        return counts, bins
+
+    HistogramCalibrater.collect_data, np.histogram = collect, uniform
     try:
         yield
     finally:
-        HistogramCalibrater.collect_data = whole
+        HistogramCalibrater.collect_data, np.histogram = whole, histogram
 
 
 def by_onnxruntime(drafted: Draft, method: str, folder: Path) -> onnx.ModelProto:
@@ -196,7 +203,8 @@ def recall_of(
     if calibrations is not None and subject.file is None:
         folders = FACES if subject.class_name == "face" else PLATES
         described = f"half of {' and '.join(folder.partition('/')[2] for folder in folders)}, chosen by the seed"
-        write_outcome(outcomes["calibrated"], calibrations, described, overwrite=True)
+        *_, plot_path = write_outcome(outcomes["calibrated"], calibrations, described, overwrite=True)
+        plot_path.unlink()  # it is among the pages
     loaded = drafted.subject
     networks: dict[str, onnx.ModelProto] = {"float32": loaded.model}
     for name, outcome in outcomes.items():
@@ -215,6 +223,7 @@ def recall_of(
     }
     rows = {
         name: row(recalls["float32"], recall, config, shares.get(name, 0.0 if name == "float32" else 1.0))
+        | duel(recalls["calibrated"], recall)
         for name, recall in recalls.items()
     }
     if out is not None:
@@ -244,6 +253,14 @@ def row(before: Recall, after: Recall, config: CalibrateConfig, share: float) ->
         "objects_gained": int((after.found & ~before.found).sum()), "worst_size_px": worst.name,
         "worst_size_points_lost": worst.points, "boxes_on_nothing": after.wrong, "multiply_adds_in_int8": share,
     }  # fmt: skip
+
+
+def duel(own: Recall, other: Recall) -> dict[str, int]:
+    """Objects that only one of two networks finds: whether one is better, or it is chance."""
+    return {
+        "only_calibrated_found": int((own.found & ~other.found).sum()),
+        "only_this_found": int((other.found & ~own.found).sum()),
+    }
 
 
 def speed_of(subject: Subject, networks: Mapping[str, onnx.ModelProto], registry: Registry) -> dict[str, Any]:
@@ -293,7 +310,7 @@ def cost(data: Path) -> dict[str, Any]:
             str(data / "data" / FACES[0]), "--images", "200", "--output", folder, "--quiet",
         ]  # fmt: skip
         run = run_command(command)
-    return {"detector": "centerface", "images": 200, "run": run}
+    return {"detector": "centerface", "images": 200, "cores": os.cpu_count(), "run": run}
 
 
 def tell(title: str, done: int, total: int) -> None:
@@ -301,62 +318,11 @@ def tell(title: str, done: int, total: int) -> None:
         print(f"  {title}: {total}", file=sys.stderr, flush=True)
 
 
-def table(figures: Mapping[str, Any]) -> str:
-    """All detectors and networks, as Markdown."""
-    heads = (
-        "detector", "network", "recall", "points lost", "objects lost, gained", "worst size", "boxes on nothing",
-        "multiply-adds in INT8",
-    )  # fmt: skip
-    lines = [f"| {' | '.join(heads)} | times float32's speed |", "|---" * (len(heads) + 1) + "|"]
-    for name, one in figures.items():
-        for network, entry in one["networks"].items():
-            times = one.get("speed", {}).get("times_float32", {}).get(f"{network}, f32")
-            best = "**" if network.startswith("calibrated") else ""
-            lost = "" if network == "float32" else f"{best}{entry['points_lost']:+.2f}{best}"
-            worst = (
-                "" if network == "float32" else f"{entry['worst_size_points_lost']:+.2f} ({entry['worst_size_px']} px)"
-            )
-            churn = "" if network == "float32" else f"{entry['objects_lost']}, {entry['objects_gained']}"
-            cells = (
-                name if network == "float32" else "", network, f"{entry['recall']:.1%}", lost, churn, worst,
-                str(entry["boxes_on_nothing"]), f"{entry['multiply_adds_in_int8']:.0%}",
-                "" if times is None else f"{times:.2f}",
-            )  # fmt: skip
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def plot(figures: Mapping[str, Any], path: Path) -> None:
-    """Points of recall lost by each way of quantizing."""
-    from matplotlib.figure import Figure
-
-    ways = ["calibrated", "calibrated, every kind of layer", *(f"ONNX Runtime {method}" for method in METHODS)]
-    colors = ("#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#cc79a7")
-    figure = Figure(figsize=(9, 4.8), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    shown = 6.0
-    for number, (way, color) in enumerate(zip(ways, colors, strict=True)):
-        lost = [one["networks"][way]["points_lost"] for one in figures.values()]
-        places = np.arange(len(lost)) + (number - 2) * 0.16
-        axes.bar(places, np.clip(lost, -2, shown), width=0.16, color=color, label=way)
-        for place, points in zip(places, lost, strict=True):
-            if points > shown:
-                axes.annotate(f"{points:.0f}", (place, shown), ha="center", va="bottom", fontsize=7)
-    axes.axhline(0.5, color="black", linewidth=0.8, linestyle="--")
-    axes.annotate("allowed: 0.5", (len(figures) - 0.5, 0.5), ha="right", va="bottom", fontsize=8)
-    axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(figures)), figures)
-    axes.set_ylabel("points of recall lost against float32")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
-    figure.savefig(path)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared"))
     parser.add_argument("--result", type=Path, required=True)
-    parser.add_argument("--out", type=Path, help="folder for the table and the plots")
+    parser.add_argument("--out", type=Path, help="folder for the plots of layers")
     parser.add_argument("--calibrations", type=Path, help="folder for calibrations of the library's own detectors")
     parser.add_argument("--detector", action="append", choices=[one.name for one in SUBJECTS])
     parser.add_argument("--skip", action="append", choices=("recall", "speed", "cost"), default=[])
@@ -381,10 +347,6 @@ def main() -> int:
         if "cost" not in options.skip:
             spent = cost(options.data)
             write_result(options.result, "quantization", {"detectors": figures, "calibrating": spent})
-    if options.out is not None and figures:
-        ordered = {one.name: figures[one.name] for one in SUBJECTS if one.name in figures}
-        (options.out / "recall.md").write_text(table(ordered))
-        plot(ordered, options.out / "recall.png")
     return 0
 
 

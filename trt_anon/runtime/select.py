@@ -49,7 +49,8 @@ def open_runner(path: Path, config: RuntimeConfig | None = None) -> Runner:
         return NullRunner.from_onnx(path)
     precision = config.precision
     if precision not in ("auto", "f32", "bf16"):
-        raise UsageError(f"precision {precision} is for a GPU; on a CPU there are f32 and bf16")
+        own = "; a detector in INT8 for a CPU is made by trt-anon calibrate --onnx" if precision == "int8" else ""
+        raise UsageError(f"precision {precision} is for a GPU; on a CPU there are f32 and bf16{own}")
     if runtime == "onnxruntime":
         if precision == "bf16":
             raise UsageError("precision bf16 needs the runtime openvino")
