@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -15,24 +14,7 @@ from typing import Any
 
 import trt_anon
 from trt_anon.machine import inspect_machine
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Median and quartiles of repeated measurements."""
-
-    median: float
-    low: float
-    high: float
-    runs: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        ordered = sorted(values)
-        if len(ordered) == 1:
-            return cls(ordered[0], ordered[0], ordered[0], 1)
-        low, _, high = statistics.quantiles(ordered, n=4, method="inclusive")
-        return cls(statistics.median(ordered), low, high, len(ordered))
+from trt_anon.metrics.speed import Spread
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
-"""Frames per second and cover against deface 1.5.0: same clips, same machine, one run.
+"""Against other tools: deface 1.5.0 measured on the same clips, machine and run; others by what they publish.
 
-    python benchmarks/vs_deface.py --data ../shared [--rounds 3] [--result benchmarks/results/MACHINE.json]
+    python benchmarks/vs_peers.py --data ../shared [--rounds 3] [--result benchmarks/results/MACHINE.json]
 
 deface runs in a virtual environment of its own (made on first use, with ONNX Runtime). Times are of whole commands,
-start-up included, run in turn.
+start-up included, run in turn. DeepStream and Savant need a GPU and NVIDIA's containers: their figures are those of
+their own pages (`published.json`), on other machines and other clips, and comparable in their order of magnitude only.
 """
 
 from __future__ import annotations
@@ -89,6 +90,12 @@ def compare_cover(annotations: Path, deface: Path, scratch: Path) -> dict[str, A
     }
 
 
+def published() -> list[dict[str, Any]]:
+    """Figures that other tools publish; nothing of them was measured here."""
+    found: list[dict[str, Any]] = json.loads((HERE / "published.json").read_text())
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared", help="folder that holds data/")
@@ -123,8 +130,10 @@ def main() -> None:
             f"cover {name:>12}: {100 * f['covered_share']:.1f}% of {f['faces']} faces, "
             f"{100 * f['redacted_share']:.1f}% of pixels, {f['ms_per_image']:.1f} ms/image"
         )
+    for peer in published():
+        print(f"published, {peer['name']}: {peer['fps']:g} fps, {peer['what']}, {peer['machine']} ({peer['source']})")
     if arguments.result:
-        write_result(arguments.result, "vs_deface", figures)
+        write_result(arguments.result, "vs_peers", figures)
 
 
 if __name__ == "__main__":
