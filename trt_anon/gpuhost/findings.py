@@ -179,7 +179,7 @@ def _video(host: GpuHost) -> Iterator[Finding]:
             yield Finding("problem", f"{_names(missing)} are not within reach", "install the driver's video libraries")
     if not any(name.startswith(("nvidia-dali", "pynvvideocodec")) for name in host.packages):
         yield Finding(
-            "note", "neither PyNvVideoCodec nor DALI is installed: the CPU decodes", "pip install PyNvVideoCodec"
+            "note", "neither PyNvVideoCodec nor DALI is installed: the CPU decodes", "pip install 'trt-anon[gpu]'"
         )
     if host.decoder is not None:
         if host.decoder.error:
