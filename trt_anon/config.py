@@ -114,6 +114,8 @@ class SinkConfig(StageConfig):
 
     codec: `same` keeps the input's family. quality: 1 (small) to 100; None is visually lossless video, and for JPEG the
     input's own quantization tables. encoder_preset: the encoder's own speed setting, None is the library's choice.
+    metadata: `keep` keeps the times of capture and creation and the resolution, and says so. file_times: when the file
+    was changed last: when it was made, or what its input says.
     """
 
     codec: Literal["same", "h264", "hevc", "vp9", "av1"] = "same"
@@ -122,6 +124,7 @@ class SinkConfig(StageConfig):
     audio: Literal["copy", "drop"] = "copy"
     subtitles: Literal["copy", "drop"] = "copy"
     metadata: Literal["drop", "keep"] = "drop"
+    file_times: Literal["new", "keep"] = "new"
 
 
 class RuntimeConfig(StageConfig):

@@ -86,7 +86,7 @@ def test_options_reach_the_configuration(
     config.write_text('[redact]\nmethod = "solid"\ngrow = 3.0\n[pipeline]\nqueue_frames = 3\n')
     given = {
         "--detect": "faces,plates", "--preset": "fast", "--threshold": 0.25, "--redact": "pixelate", "--strength": 0.5,
-        "--shape": "rounded", "--audio": "drop", "--subtitles": "drop", "--metadata": "keep",
+        "--shape": "rounded", "--audio": "drop", "--subtitles": "drop", "--metadata": "keep", "--file-times": "keep",
         "--quality": 33, "--codec": "av1", "--encoder-preset": "9", "--device": "cpu", "--runtime": "onnxruntime",
         "--threads": 3, "--config": config, "--on-error": "redact-frame", "--tile": 960, "--tile-overlap": 0.3,
         "--fusion": "weighted",
@@ -105,7 +105,7 @@ def test_options_reach_the_configuration(
         "redact": {"method": "pixelate", "strength": 0.5, "shape": "rounded", "grow": 3.0},
         "sink": {
             "codec": "av1", "quality": 33, "encoder_preset": "9", "audio": "drop", "subtitles": "drop",
-            "metadata": "keep",
+            "metadata": "keep", "file_times": "keep",
         },
         "runtime": {"device": "cpu", "runtime": "onnxruntime", "threads": 3, "precision": RuntimeConfig().precision},
         "pipeline": {"queue_frames": 3, "on_error": "redact-frame"},
@@ -210,7 +210,7 @@ def test_the_summary_has_figures_and_no_boxes(invoke: Invoke, samples: Path, tmp
     assert by_name["bad.mp4"]["error_type"] == "InputError"
     assert set(by_name["face.mp4"]) == {
         "source", "destination", "status", "kind", "frames", "objects", "seconds", "fps", "error", "error_type",
-        "frames_redacted_whole",
+        "frames_redacted_whole", "metadata_kept",
     }  # fmt: skip
 
     def numbers(value: Any) -> int:

@@ -259,7 +259,8 @@ def test_keeping_metadata_keeps_time_resolution_and_profile_alone(tmp_path: Path
     with Image.open(tmp_path / f"a{suffix}") as image:
         exif = image.getexif()
         assert (exif.get(306) or exif.get_ifd(0x8769)[0x9003]) == "2024:05:06 07:08:09"
-        assert image.info["icc_profile"] == named_profile()
+        assert SECRET[:11].encode("utf-16-be") not in image.info["icc_profile"]
+        assert len(image.info["icc_profile"]) > 300
         if suffix != ".webp":  # which holds no resolution
             assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
     write(tmp_path / f"b{suffix}", frame_of(SMOOTH, "rgb24"), config=SinkConfig(), **details)

@@ -98,6 +98,15 @@ def anonymize(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    file_times: Annotated[
+        str | None,
+        typer.Option(
+            "--file-times",
+            metavar="new|keep",
+            help="keep: the output was changed last when the input was.  \\[default: new]",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     quality: Annotated[
         int | None,
         typer.Option("--quality", help="1 to 100.  \\[default: visually lossless]", rich_help_panel=OUTPUT),
@@ -191,6 +200,7 @@ def anonymize(
         audio=audio,
         subtitles=subtitles,
         metadata=metadata,
+        file_times=file_times,
         quality=quality,
         codec=codec,
         encoder_preset=encoder_preset,
@@ -241,6 +251,8 @@ def show(report: JobReport, *, quiet: bool) -> None:
             )
     if quiet:
         return
+    if kept := report.metadata_kept:
+        typer.echo(f"kept: {', '.join(f'{what} in {count} files' for what, count in kept.items())}")
     found = ", ".join(f"{count} {name.replace('_', ' ')} boxes" for name, count in report.objects.items())
     skipped = f", {report.unchanged} unchanged" if report.unchanged else ""
     skipped += f", {report.skipped} other files skipped" if report.skipped else ""

@@ -13,6 +13,7 @@ from trt_anon.config import AnonymizeConfig
 from trt_anon.errors import PipelineError, TrtAnonError
 from trt_anon.job.cutting import Cutting
 from trt_anon.job.inputs import Plan, Task
+from trt_anon.job.kept import metadata_in
 from trt_anon.job.long import anonymize_long
 from trt_anon.job.publish import atomic_output
 from trt_anon.job.report import FileReport, JobReport
@@ -82,8 +83,9 @@ def anonymize_file(
         total = plan.frames
         tell(Event("start", task, frames_total=total))
         counts = anonymize_long(task, config, detector, books, plan, overwrite=overwrite, on_frame=on_frame)
-        return done_report(task, counts, detector.class_names, time.perf_counter() - start)
-    with atomic_output(task.destination, overwrite=overwrite) as path:
+        return done_report(task, config, counts, detector.class_names, time.perf_counter() - start)
+    times_of = task.source if config.sink.file_times == "keep" else None
+    with atomic_output(task.destination, overwrite=overwrite, times_of=times_of) as path:
         source = open_source(task, config)
         try:
             found = detector.for_source(task.source)
@@ -113,7 +115,7 @@ def anonymize_file(
         if books is not None:
             books.ready(task, path, loop.frames, loop.objects, loop.frames_redacted_whole)
     counts = loop.frames, dict(loop.objects), dict(loop.frames_redacted_whole)
-    return done_report(task, counts, detector.class_names, time.perf_counter() - start)
+    return done_report(task, config, counts, detector.class_names, time.perf_counter() - start)
 
 
 def _shown_seconds(info: MediaInfo) -> float:
@@ -122,7 +124,11 @@ def _shown_seconds(info: MediaInfo) -> float:
 
 
 def done_report(
-    task: Task, counts: tuple[int, Mapping[str, int], Mapping[str, int]], class_names: Sequence[str], seconds: float
+    task: Task,
+    config: AnonymizeConfig,
+    counts: tuple[int, Mapping[str, int], Mapping[str, int]],
+    class_names: Sequence[str],
+    seconds: float,
 ) -> FileReport:
     """The report of a file that is published; counts: frames, detections per class, frames redacted whole by stage."""
     frames, objects, whole = counts
@@ -135,6 +141,7 @@ def done_report(
         objects={name: objects.get(name, 0) for name in class_names},
         seconds=seconds,
         frames_redacted_whole=whole,
+        metadata_kept=metadata_in(task.destination, task.kind) if config.sink.metadata == "keep" else (),
     )
 
 

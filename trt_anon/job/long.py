@@ -79,7 +79,8 @@ def join_segments(
 
     Raises OutputError, InputError.
     """
-    with atomic_output(task.destination, overwrite=overwrite) as path:
+    times_of = task.source if config.sink.file_times == "keep" else None
+    with atomic_output(task.destination, overwrite=overwrite, times_of=times_of) as path:
         source = PyAVSource(task.source, threads=1)
         try:
             info = source.info

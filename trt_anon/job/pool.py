@@ -240,7 +240,7 @@ class _Pool:
             if file.parts is not None:
                 file.parts.remove()
             seconds = time.perf_counter() - file.began
-            self._report(file, done_report(piece.task, file.counts, self._class_names, seconds))
+            self._report(file, done_report(piece.task, self._setup.config, file.counts, self._class_names, seconds))
 
     def _join(self, file: _File) -> Join:
         assert file.plan is not None

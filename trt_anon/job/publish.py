@@ -23,24 +23,26 @@ _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.E
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
 
 
-def atomic_output(dst: Path, *, overwrite: bool) -> _Publication:
+def atomic_output(dst: Path, *, overwrite: bool, times_of: Path | None = None) -> _Publication:
     """A context that gives the path of a private file and publishes it as `dst` when its block ends without exception.
 
     The private file lies in the destination's folder (made if it is not there) with a hidden name, the suffix of `dst`
     and mode 0600; published it has the mode that the umask allows. Whatever ends the block early, an interrupt
     included, deletes it, and with it the folders that were made. `dst` is never replaced unless `overwrite` is set,
     even if it appears while the block runs. Files that a killed run left unpublished for the same `dst` are deleted.
+    times_of: the file whose times of access and change the published one gets; None leaves it those of its making.
 
     Raises OutputError where the destination exists, is not a plain file, or cannot be written.
     """
-    return _Publication(dst, overwrite)
+    return _Publication(dst, overwrite, times_of)
 
 
 class _Publication:
     """One private file on its way to its name; a class, so that no interrupt falls between body and clean-up."""
 
-    def __init__(self, dst: Path, overwrite: bool) -> None:
+    def __init__(self, dst: Path, overwrite: bool, times_of: Path | None) -> None:
         self._dst = dst
+        self._times_of = times_of
         self._overwrite = overwrite
         self._made: list[Path] = []
         self._lock: int | None = None
@@ -118,6 +120,9 @@ class _Publication:
         file = os.open(self._partial, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             os.fchmod(file, 0o666 & ~_umask())
+            if self._times_of is not None:
+                source = self._times_of.stat()
+                os.utime(file, ns=(source.st_atime_ns, source.st_mtime_ns))
             os.fsync(file)
         finally:
             os.close(file)

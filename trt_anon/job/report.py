@@ -41,8 +41,9 @@ class FileReport:
 
     objects: detections per class, summed over frames. frames_redacted_whole: by the stage that failed in them, with
     `on_error="redact-frame"`. seconds: wall time of this file. error: what went wrong, in words; error_type: the name
-    of its class; exit_code: what the command line returns for it. A file is `skipped` if it lay in an input folder and
-    is no media, `unchanged` if an earlier run had done it: frames and objects are what that found.
+    of its class; exit_code: what the command line returns for it. metadata_kept: with `metadata="keep"`, what is in the
+    output besides pictures and sounds. A file is `skipped` if it lay in an input folder and is no media, `unchanged` if
+    an earlier run had done it: frames and objects are what that found.
     """
 
     source: Path
@@ -56,6 +57,7 @@ class FileReport:
     error_type: str | None = None
     exit_code: int = 0
     frames_redacted_whole: Mapping[str, int] = field(default_factory=dict)
+    metadata_kept: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("objects", "frames_redacted_whole"):
@@ -100,6 +102,7 @@ class FileReport:
             "frames": self.frames,
             "objects": dict(self.objects),
             "frames_redacted_whole": dict(self.frames_redacted_whole),
+            "metadata_kept": list(self.metadata_kept),
             "seconds": round(self.seconds, 3),
             "fps": round(self.fps, 2),
             "error": self.error,
@@ -147,6 +150,11 @@ class JobReport:
     def objects(self) -> Mapping[str, int]:
         """Detections per class over all files."""
         return _sum(file.objects for file in self.files if file.status == "done")
+
+    @property
+    def metadata_kept(self) -> Mapping[str, int]:
+        """What is in the outputs besides pictures and sounds, and in how many of them; with `metadata="keep"`."""
+        return _sum(dict.fromkeys(file.metadata_kept, 1) for file in self.files)
 
     @property
     def frames_redacted_whole(self) -> Mapping[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from trt_anon.config import SinkConfig
 from trt_anon.container import open_input, pick_video
 from trt_anon.errors import InputError, OutputError, UsageError
 from trt_anon.sink.containers import ContainerKind
+from trt_anon.sink.vorbis import without_comments
 
 if TYPE_CHECKING:
     from av.audio.codeccontext import AudioCodecContext
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _FRAMED = ("ac3", "mp2")
 
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z?")
+
 _NAMED_LAYOUTS = {
     "1 channels": "mono",
     "2 channels": "stereo",
@@ -30,6 +33,12 @@ _NAMED_LAYOUTS = {
     "5 channels": "5.0(side)",
     "6 channels": "5.1(side)",
 }
+
+
+def time_of_creation(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The time of creation alone, and only if it is one: some containers hold any words there."""
+    found = metadata.get("creation_time", "")
+    return {"creation_time": found} if _TIME.fullmatch(found) else {}
 
 
 class StreamCopies:
@@ -85,12 +94,17 @@ class StreamCopies:
             raise UsageError(
                 f"{self._path}: {self._kind.name} does not hold {stream.type} stream {stream.index} ({codec}); {advice}"
             ) from error
+        if codec == "vorbis":
+            headers = without_comments(stream.codec_context.extradata or b"")
+            if headers is None:
+                raise UsageError(f"{self._path}: the headers of audio stream {stream.index} cannot be read; {advice}")
+            copy.codec_context.extradata = headers
         copy.metadata.clear()
         language = stream.metadata.get("language", "")
         if re.fullmatch("[a-zA-Z]{2,3}", language):
             copy.metadata["language"] = language
-        if self._config.metadata == "keep" and "creation_time" in stream.metadata:
-            copy.metadata["creation_time"] = stream.metadata["creation_time"]
+        if self._config.metadata == "keep":
+            copy.metadata.update(time_of_creation(stream.metadata))
         copy.disposition = stream.disposition
         self._pairs[stream.index] = copy
 

@@ -38,7 +38,7 @@ class ImageSink:
     Dropped, always: EXIF with thumbnail, position and maker notes, XMP, IPTC, comments, text, trailers, further
     pictures that were not handed over. An ICC profile keeps its numbers and loses its words (`sink.icc`): converting
     the pixels instead would change all of them, and dropping it would change their colours. `metadata="keep"` keeps
-    the whole profile, the time of capture and the resolution as well, and nothing else.
+    the time of capture and the resolution as well, and nothing else.
 
     JPEG: with `quality` None the input's quantization tables, subsampling and scan order, or 4:4:4 at 95 if the input
     was no JPEG; alpha is laid over white. WebP: lossless if the input was, else `quality` (95). PNG and TIFF: native
@@ -92,10 +92,8 @@ class ImageSink:
         if info.image is None:
             raise ValueError("an ImageSink needs the MediaInfo of an image")
         details = info.image
-        if self._config.metadata == "keep":
-            return details
-        profile = without_words(details.icc_profile) if details.icc_profile else None
-        return replace(details, icc_profile=profile, captured=None, dpi=None)
+        details = replace(details, icc_profile=without_words(details.icc_profile) if details.icc_profile else None)
+        return details if self._config.metadata == "keep" else replace(details, captured=None, dpi=None)
 
     def write(self, frame: Frame) -> None:
         """Add a picture; a single one is on disk when this returns."""

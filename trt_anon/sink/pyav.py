@@ -15,7 +15,7 @@ from trt_anon.errors import OutputError, UsageError
 from trt_anon.media import MediaInfo
 from trt_anon.sink.annexb import without_encoder_note
 from trt_anon.sink.containers import choose_encoder, container_kind
-from trt_anon.sink.copies import StreamCopies
+from trt_anon.sink.copies import StreamCopies, time_of_creation
 from trt_anon.sink.picture import picture_of
 from trt_anon.types import Frame, Orientation
 
@@ -259,8 +259,7 @@ class PyAVSink:
         """The time of recording; everything else may name people, places or devices."""
         container, video = self._copies.metadata
         for source, target in ((container, output.metadata), (video, stream.metadata)):
-            if "creation_time" in source:
-                target["creation_time"] = source["creation_time"]
+            target.update(time_of_creation(source))
 
     def _picture(self, frame: Frame) -> tuple[VideoFrame, int, int]:
         """The frame for the encoder, its time and duration in units of the output's time base."""
