@@ -13,6 +13,7 @@ from trt_anon.errors import PackageMissing
 _EXTRAS = {
     "av": "cpu",
     "cv2": "cpu",
+    "lap": "cpu",
     "onnx": "cpu",
     "openvino": "cpu",
     "PIL": "cpu",

@@ -85,6 +85,26 @@ class DetectConfig(StageConfig):
     fusion: Fusion | None = None
 
 
+class TrackConfig(StageConfig):
+    """How the detections of a video are joined over time; pictures are not concerned.
+
+    track: `off` redacts each frame by its own detections alone.
+    look_ahead_seconds: how long a frame waits for what comes after it; bounds what a track can tell about its past.
+    max_gap_seconds: an object that is lost for no longer is the same one, and hidden in between.
+    grace_seconds: what each end of a track is extended by, whatever the picture shows.
+    weak_threshold: the score from which a detection continues a track though it begins none; None is half of the
+    detector's threshold.
+    waiting_mib: how much memory waiting frames may take; a longer look-ahead than fits is shortened.
+    """
+
+    track: Literal["on", "off"] = "on"
+    look_ahead_seconds: Annotated[float, Field(ge=0, le=10)] = 1.0
+    max_gap_seconds: Annotated[float, Field(ge=0, le=10)] = 1.0
+    grace_seconds: Annotated[float, Field(ge=0, le=5)] = 0.25
+    weak_threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    waiting_mib: Annotated[int, Field(ge=16, le=1 << 20)] = 768
+
+
 class RedactConfig(StageConfig):
     """How a region is destroyed.
 
@@ -162,6 +182,7 @@ class AnonymizeConfig(StageConfig):
     """Everything that shapes an anonymization."""
 
     detect: DetectConfig = DetectConfig()
+    track: TrackConfig = TrackConfig()
     redact: RedactConfig = RedactConfig()
     sink: SinkConfig = SinkConfig()
     runtime: RuntimeConfig = RuntimeConfig()

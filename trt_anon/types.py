@@ -238,6 +238,52 @@ class Detections:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Tracks:
+    """Where the tracked objects are in one frame, in upright pixels, in the order in which their tracks began.
+
+    boxes_xyxy_px: (N, 4) float32; may reach beyond the frame. spread_px: (N, 2) float32, one standard deviation of
+    where an edge may be, across and down. scores: (N,) float32, of the detection in this frame, else the best one of
+    the track so far. class_ids: (N,) int32, indices into `class_names`. track_ids: (N,) int64, of the instance that
+    followed them. seen: (N,) bool, whether the detector found the object in this frame; else it was filled in or
+    followed. contours_px: as in `Detections`; K is 0 where the object was not seen.
+    """
+
+    boxes_xyxy_px: NDArray[np.float32]
+    spread_px: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    class_ids: NDArray[np.int32]
+    track_ids: NDArray[np.int64]
+    seen: NDArray[np.bool_]
+    class_names: tuple[str, ...]
+    contours_px: tuple[NDArray[np.float32], ...] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.track_ids)
+        for name, array, shape, dtype in (
+            ("boxes_xyxy_px", self.boxes_xyxy_px, (n, 4), np.float32),
+            ("spread_px", self.spread_px, (n, 2), np.float32),
+            ("scores", self.scores, (n,), np.float32),
+            ("class_ids", self.class_ids, (n,), np.int32),
+            ("track_ids", self.track_ids, (n,), np.int64),
+            ("seen", self.seen, (n,), np.bool_),
+        ):
+            if array.shape != shape or array.dtype != dtype:
+                raise ValueError(f"{name}: expected {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}")
+        if not (np.isfinite(self.boxes_xyxy_px).all() and np.isfinite(self.spread_px).all()):
+            raise ValueError("tracks hold values that are not finite: they cannot be trusted")
+        if n and not (self.class_ids.min() >= 0 and self.class_ids.max() < len(self.class_names)):
+            raise ValueError(f"class_ids must index the {len(self.class_names)} class names")
+        if self.contours_px is not None and len(self.contours_px) != n:
+            raise ValueError(f"contours_px: expected {n} outlines, got {len(self.contours_px)}")
+
+    def __len__(self) -> int:
+        return len(self.track_ids)
+
+    def __repr__(self) -> str:  # boxes are personal data: they never reach a log by accident
+        return f"Tracks({len(self)} objects)"
+
+
 Shape = Literal["ellipse", "box", "rounded", "polygon"]
 
 

@@ -89,7 +89,7 @@ def test_options_reach_the_configuration(
         "--shape": "rounded", "--audio": "drop", "--subtitles": "drop", "--metadata": "keep", "--file-times": "keep",
         "--quality": 33, "--codec": "av1", "--encoder-preset": "9", "--device": "cpu", "--runtime": "onnxruntime",
         "--threads": 3, "--config": config, "--on-error": "redact-frame", "--tile": 960, "--tile-overlap": 0.3,
-        "--fusion": "weighted",
+        "--fusion": "weighted", "--track": "off", "--look-ahead": 2.5, "--max-gap": 0.5,
     }  # fmt: skip
     words = [word for pair in given.items() for word in pair]
     result = invoke(
@@ -101,6 +101,9 @@ def test_options_reach_the_configuration(
         "detect": {
             "classes": ("face", "license_plate"), "detectors": ("yunet", "x.toml"), "preset": "fast", "threshold": 0.25,
             "tile_px": 960, "tile_overlap": 0.3, "flip": True, "fusion": "weighted",
+        },
+        "track": {
+            **AnonymizeConfig().track.model_dump(), "track": "off", "look_ahead_seconds": 2.5, "max_gap_seconds": 0.5,
         },
         "redact": {"method": "pixelate", "strength": 0.5, "shape": "rounded", "grow": 3.0},
         "sink": {

@@ -45,7 +45,7 @@ def test_the_demo_writes_a_clip_and_a_picture(invoke: Invoke, sample: Path, tmp_
     assert result.stdout.splitlines()[-2:] == [str(out / "anonymized.mp4"), str(out / "before-after.png")]
     count = re.search(r"(\d+) face boxes", result.stdout)
     assert count
-    assert 8 <= int(count[1]) <= 10, "a face in each of 8 frames; the default threshold leans to recall"
+    assert 8 <= int(count[1]) <= 16, "a face in each of 8 frames; the default threshold and tracks lean to recall"
     before, after = halves(out / "before-after.png")
     assert before.shape == after.shape == faces.picture().shape
     assert np.abs(before.astype(int) - faces.picture()).mean() < 5, "the left half is the original"

@@ -198,7 +198,9 @@ class HostSubject:
         sink = TimedSink(self._sink() if encode else NoSink(), clock)
         with clock:
             source = TimedSource(PyAVSource(self._clip, threads=self._config.runtime.threads), self._count, sink)
-            report = anonymize_frames(source, sink, self._detector, self._redaction, self._config.pipeline)
+            report = anonymize_frames(
+                source, sink, self._detector, self._redaction, self._config.pipeline, track=self._config.track
+            )
             source.close()
         return clock.done(report.frames)
 

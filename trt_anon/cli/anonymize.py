@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from trt_anon.cli import job_options, options
+from trt_anon.cli import job_options, options, track_options
 from trt_anon.cli.job_options import DEFAULT_KEEP_FREE_MIB
 from trt_anon.cli.options import DETECTION, OUTPUT, REDACTION
 from trt_anon.cli.progress import progress_view
@@ -71,6 +71,9 @@ def anonymize(
             "--grow", help="Region size relative to the found box.  \\[default: 1.3]", rich_help_panel=REDACTION
         ),
     ] = None,
+    track: track_options.Track = None,
+    look_ahead: track_options.LookAhead = None,
+    max_gap: track_options.MaxGap = None,
     audio: Annotated[
         str | None,
         typer.Option(
@@ -197,6 +200,9 @@ def anonymize(
         strength=strength,
         shape=shape,
         grow=grow,
+        track=track,
+        look_ahead_seconds=look_ahead,
+        max_gap_seconds=max_gap,
         audio=audio,
         subtitles=subtitles,
         metadata=metadata,

@@ -38,5 +38,12 @@ class Cutting:
 
 
 def overlap_seconds(config: AnonymizeConfig) -> float:
-    """How much of a video is looked at before and after a segment for its own sake."""
-    return 0.0
+    """How much of a video is looked at before and after a segment for its own sake.
+
+    As long as a track can be lost, after which it is another, and as long as frames wait, and two seconds for what is
+    known of a track to settle.
+    """
+    track = config.track
+    if track.track == "off":
+        return 0.0
+    return 2.0 + max(track.max_gap_seconds, track.grace_seconds) + 2 * track.look_ahead_seconds

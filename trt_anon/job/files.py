@@ -109,6 +109,7 @@ def anonymize_file(
                 Redaction(config, task.source, shown_seconds=_shown_seconds(source.info)),
                 config.pipeline,
                 on_frame,
+                track=config.track,
             )
         finally:
             source.close()

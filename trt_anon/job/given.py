@@ -36,9 +36,18 @@ class GivenPending:
         """The frame's detections."""
         return self._detections
 
+    def result_with_weak(self) -> tuple[Detections, Detections]:
+        """The frame's detections, none of them weak."""
+        return self._detections, Detections.empty(self._detections.class_names)
+
 
 class GivenFrames:
-    """The detections of one input, frame by frame; stands where a detector stands."""
+    """The detections of one input, frame by frame; stands where a detector stands.
+
+    Whoever made the file has said of every frame what is to be redacted: tracks do not put back what was taken out.
+    """
+
+    complete = True
 
     def __init__(self, class_names: tuple[str, ...], frames: Mapping[int, _Known], where: str) -> None:
         self.class_names = class_names

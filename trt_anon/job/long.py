@@ -55,6 +55,7 @@ def anonymize_segment(
                 config.pipeline,
                 on_frame,
                 wanted=lambda frame: segment.holds(frame.pts),
+                track=config.track,
             )
         finally:
             source.close()

@@ -65,10 +65,15 @@ class _Channel(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One step: its name and what it does with an item."""
+    """One step: its name and what it does with an item.
+
+    finish: called after the last item. A stage that has it may hold items back: its `work` and `finish` give any number
+    of results, in order.
+    """
 
     name: str
     work: Callable[[Any], Any]
+    finish: Callable[[], Iterable[Any]] | None = None
 
 
 class Conveyor:
@@ -146,7 +151,14 @@ class Conveyor:
                 start = time.perf_counter()
                 result = stage.work(item)
                 self.busy_seconds[stage.name] += time.perf_counter() - start
-                out.put(result)
+                for each in (result,) if stage.finish is None else result:
+                    out.put(each)
+            if stage.finish is not None:
+                start = time.perf_counter()
+                rest = list(stage.finish())
+                self.busy_seconds[stage.name] += time.perf_counter() - start
+                for each in rest:
+                    out.put(each)
             out.end()
         except _Stopped:
             return

@@ -16,9 +16,18 @@ class Pending(Protocol):
         """Wait for them; raises what went wrong."""
         ...
 
+    def result_with_weak(self) -> tuple[Detections, Detections]:
+        """Wait for them and for those that may only continue a track; raises what went wrong."""
+        ...
+
 
 class Detecting(Protocol):
-    """Gives the detections of one file's frames; thread safe."""
+    """Gives the detections of one file's frames; thread safe.
+
+    complete: they are all that is to be redacted, and tracks add nothing to them.
+    """
+
+    complete: bool
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from trt_anon.media import MediaInfo
 from trt_anon.models.recipe import Recipe
 from trt_anon.models.registry import Registry
 from trt_anon.postprocess.nms import Pass
+from trt_anon.postprocess.weak import combine_with_weak
 from trt_anon.postprocess.weighted import MergeRule, combine
 from trt_anon.preprocess.ground import as_seen
 from trt_anon.preprocess.letterbox_cpu import Scalers, letterbox_cpu
@@ -42,10 +43,12 @@ class Detector:
         threshold: float,
         *,
         flip: bool = False,
+        weak_threshold: float | None = None,
     ) -> None:
         """`class_map`: for each class of the model the id that detections shall carry, None to leave it out.
 
-        scales, flip: the views in which it looks at a frame, see `preprocess.views`.
+        scales, flip: the views in which it looks at a frame, see `preprocess.views`. weak_threshold: the score from
+        which a detection can continue a track; None is half of the threshold.
         """
         self._family = family
         self._runner = runner
@@ -53,9 +56,15 @@ class Detector:
         self._flip = flip
         self._class_map = np.array([-1 if c is None else c for c in class_map], np.int32)
         self._threshold = threshold
+        self._weak_threshold = min(threshold, weak_threshold or threshold / 2)
         self._input_name = runner.inputs[0].name
         self._local = threading.local()
         self._views: dict[tuple[int, int, Orientation, Fraction], tuple[View, ...]] = {}
+
+    @property
+    def threshold(self) -> float:
+        """The least score of a candidate."""
+        return self._threshold
 
     def prepare(self, info: MediaInfo) -> None:
         """Get the runtime ready for the many frames of a video."""
@@ -72,14 +81,16 @@ class Detector:
             submitted.append((view, self._runner.submit({self._input_name: picture[np.newaxis]})))
         return submitted
 
-    def collect(self, view: View, pending: Pending) -> Pass:
+    def collect(self, view: View, pending: Pending, *, weak: bool = False) -> Pass:
         """Wait for one pass; its boxes in upright pixels, its classes as detections number them.
 
+        weak: from the weak threshold on, else from the threshold.
         Raises ModelError where an output holds NaN anywhere, or something not finite where it counts (`Family.decode`).
         """
         outputs = pending.result()
         check_no_nan(self._family.name, outputs)
-        (found,) = self._family.decode(outputs, view.plan.target_hw_px, self._threshold)
+        threshold = self._weak_threshold if weak else self._threshold
+        (found,) = self._family.decode(outputs, view.plan.target_hw_px, threshold)
         class_ids = self._class_map[found.class_ids]
         wanted = class_ids >= 0
         if not wanted.all():
@@ -136,9 +147,17 @@ class PendingDetections:
         passes = [d.collect(view, pending) for d, view, pending in self._passes]
         return combine(passes, detector.class_names, detector.rules)
 
+    def result_with_weak(self) -> tuple[Detections, Detections]:
+        """Wait; gives what `result` does, and what scores less but enough to continue a track."""
+        detector = self._detector
+        passes = [(d.collect(view, pending, weak=True), d.threshold) for d, view, pending in self._passes]
+        return combine_with_weak(passes, detector.class_names, detector.rules)
+
 
 class FrameDetector:
     """All detectors of a configuration as one; thread safe."""
+
+    complete = False
 
     def __init__(
         self, detectors: Sequence[Detector], class_names: Sequence[str], rules: float | Sequence[MergeRule]
@@ -244,4 +263,5 @@ def _load(recipe: Recipe, config: AnonymizeConfig, registry: Registry, opener: O
     wanted = config.detect.classes
     class_map = [wanted.index(name) if name in wanted else None for name in recipe.classes]
     threshold = config.detect.threshold or recipe.threshold
-    return Detector(family, runner, recipe.scales, class_map, threshold, flip=recipe.flip)
+    weak = config.track.weak_threshold
+    return Detector(family, runner, recipe.scales, class_map, threshold, flip=recipe.flip, weak_threshold=weak)

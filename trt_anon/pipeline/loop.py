@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from trt_anon.config import PipelineConfig
+from trt_anon.config import PipelineConfig, TrackConfig
 from trt_anon.errors import InputError
 from trt_anon.pipeline.conveyor import Conveyor, Stage
 from trt_anon.pipeline.detecting import Detecting, Pending
 from trt_anon.pipeline.faults import FrameFaults
 from trt_anon.pipeline.redaction import Redaction
+from trt_anon.pipeline.tracking import Looked, TrackStage
 from trt_anon.sink.base import Sink
 from trt_anon.source.base import Source
 from trt_anon.types import Detections, Frame
@@ -20,7 +21,7 @@ from trt_anon.types import Detections, Frame
 
 @dataclass(frozen=True, slots=True)
 class LoopReport:
-    """What one file's loop did. objects: detections per class, summed over frames. Seconds are wall time.
+    """What one file's loop did. objects: those redacted, per class, summed over frames. Seconds are wall time.
 
     frames_redacted_whole: by the stage that failed in them, with `on_error="redact-frame"`.
     """
@@ -56,20 +57,22 @@ def anonymize_frames(
     config: PipelineConfig,
     on_frame: Callable[[int], None] | None = None,
     wanted: Callable[[Frame], bool] | None = None,
+    track: TrackConfig | None = None,
 ) -> LoopReport:
-    """Anonymize a whole file: decode, detect, redact and encode side by side.
+    """Anonymize a whole file: decode, detect, track, redact and encode side by side.
 
     on_frame: called in the caller's thread with the number of frames written so far. Any failure of any stage is
     raised as it is, after the sink was aborted: nothing half-done stays open. The caller publishes the sink's file.
     With `on_error="redact-frame"` a failure of any stage but the sink costs that frame alone: it is redacted whole.
     wanted: which frames are written and counted; the others are there for what is learnt from them about those.
+    track: how a video's detections are joined over time; None, or a picture, redacts each frame by its own.
     """
     objects: Counter[str] = Counter()
     faults = FrameFaults(config.on_error)
     start = time.perf_counter()
 
     def fault(stage: str, frame: Frame, error: Exception) -> None:
-        if wanted is None or wanted(frame):
+        if wanted is None or wanted(frame) or stage == "track":  # a track joins frames of both kinds
             faults.note(stage, frame, error)
 
     def detect_frame(frame: Frame) -> tuple[Frame, Pending | None]:
@@ -83,23 +86,36 @@ def anonymize_frames(
             fault("detect", frame, error)
             return frame, None
 
-    def redact_frame(item: tuple[Frame, Pending | None]) -> Frame:
+    def collect(item: tuple[Frame, Pending | None]) -> Looked:
         frame, pending = item
-        stage = "detect"
         try:
-            if pending is not None:
-                detections = pending.result()
-                stage = "redact"
-                redaction.apply(frame, detections)
-                for class_id in detections.class_ids.tolist() if wanted is None or wanted(frame) else ():
-                    objects[detections.class_names[class_id]] += 1
+            return frame, None if pending is None else pending.result()
+        except Exception as error:  # noqa: BLE001 - as above
+            fault("detect", frame, error)
+            return frame, None
+
+    def redact_frame(item: Looked) -> Frame:
+        frame, found = item
+        try:
+            if found is not None:
+                redaction.apply(frame, found)
+                for class_id in found.class_ids.tolist() if wanted is None or wanted(frame) else ():
+                    objects[found.class_names[class_id]] += 1
                 return frame
         except Exception as error:  # noqa: BLE001 - as above
-            fault(stage, frame, error)
+            fault("redact", frame, error)
         redaction.redact_whole(frame)
         return frame
 
-    stages = [Stage("detect", detect_frame), Stage("redact", redact_frame)]
+    if track is None or track.track == "off" or source.info.kind == "image" or detector.complete:
+        stages = [Stage("detect", detect_frame), Stage("redact", lambda item: redact_frame(collect(item)))]
+    else:
+        tracking = TrackStage(source.info, detector.class_names, track, fault)
+        stages = [
+            Stage("detect", detect_frame),
+            Stage("track", tracking.push, tracking.finish),
+            Stage("redact", redact_frame),
+        ]
     frames = 0
     encode_seconds = 0.0
     try:

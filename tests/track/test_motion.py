@@ -1,0 +1,77 @@
+"""What the small picture says: the camera's motion, an object's, and where a shot begins."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from trt_anon.track.cuts import CutFinder
+from trt_anon.track.kalman import Warp
+from trt_anon.track.motion import camera_motion, context, follow, patch
+
+STANDS = Warp.identity()
+STILL = (160.0, 90.0, 30.0)
+
+
+def test_the_cameras_shift_is_found_below_a_pixel(scenes: ModuleType) -> None:
+    scene = scenes.Scene([lambda i: STILL], camera=lambda i: (2.3 * i, -1.4 * i))
+    warp, share = camera_motion(scene.picture(0), scene.picture(1))
+    np.testing.assert_allclose(warp.shift, [2.3, -1.4], atol=0.2)
+    np.testing.assert_allclose(warp.matrix, np.eye(2), atol=5e-3)
+    assert share > 0.8
+
+
+def test_a_jump_of_the_camera_is_found_too(scenes: ModuleType) -> None:
+    scene = scenes.Scene([], camera=lambda i: (70.0 * i, -31.0 * i))
+    warp, share = camera_motion(scene.picture(0), scene.picture(1))
+    np.testing.assert_allclose(warp.shift, [70, -31], atol=0.5)
+    assert share > 0.4
+
+
+def test_between_unlike_pictures_there_is_no_motion(scenes: ModuleType) -> None:
+    scene = scenes.Scene([], cuts=[1])
+    warp, share = camera_motion(scene.picture(0), scene.picture(1))
+    assert share < 0.4
+    np.testing.assert_array_equal(warp.matrix, np.eye(2))
+    np.testing.assert_array_equal(warp.shift, 0)
+
+
+def test_what_lies_in_a_box_is_followed_while_the_background_stands(scenes: ModuleType) -> None:
+    scene = scenes.Scene([lambda i: (60 + 3.0 * i, 90 - 1.0 * i, 24)])
+    box = scene.box(0, 0)
+    shift = follow(scene.picture(0), scene.picture(1), box, patch(scene.picture(0), context(box)), STANDS)
+    assert shift is not None
+    np.testing.assert_allclose(shift, [3, -1], atol=0.5)
+
+
+def test_what_is_covered_or_gone_is_lost(scenes: ModuleType) -> None:
+    scene = scenes.Scene([lambda i: (60, 90, 24) if i == 0 else None])
+    box = scene.box(0, 0)
+    assert follow(scene.picture(0), scene.picture(1), box, patch(scene.picture(0), context(box)), STANDS) is None
+    away = np.array([-40.0, 50.0, -20.0, 70.0])
+    assert follow(scene.picture(0), scene.picture(0), away, patch(scene.picture(0), context(away)), STANDS) is None
+
+
+@pytest.mark.parametrize("camera", [lambda i: (0.0, 0.0), lambda i: (9.0 * i, 0.0)])
+def test_a_cut_is_found_and_nothing_else_is_taken_for_one(scenes: ModuleType, camera: object) -> None:
+    scene = scenes.Scene([lambda i: (20 + 10.0 * i, 90, 60)], cuts=[6], camera=camera)
+    finder, last, cuts = CutFinder(), None, []
+    for index in range(12):
+        picture = scene.picture(index)
+        share = 0.0 if last is None else camera_motion(last, picture)[1]
+        if finder.is_cut(picture, share):
+            cuts.append(index)
+        last = picture
+    assert cuts == [0, 6]
+
+
+def test_a_flash_is_no_cut_and_black_is_one(scenes: ModuleType) -> None:
+    picture = scenes.Scene([]).picture(0)
+    finder = CutFinder()
+    finder.is_cut(picture, 0.0)
+    assert not finder.is_cut(np.minimum(picture.astype(int) // 2 + 120, 255).astype(np.uint8), 0.0)
+    assert finder.is_cut(np.full_like(picture, 16), 0.0)
+    assert not finder.is_cut(np.full_like(picture, 16), 0.0)
+    assert finder.is_cut(picture, 0.0)

@@ -1,0 +1,269 @@
+"""Forward through time: each frame's detections continue tracks or begin them. What lies ahead is `look_ahead`'s."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trt_anon.errors import PipelineError
+from trt_anon.track import kalman
+from trt_anon.track.association import associate
+from trt_anon.track.cuts import CutFinder
+from trt_anon.track.kalman import Array, Warp
+from trt_anon.track.motion import camera_motion, context, follow, patch
+from trt_anon.track.sight import Sight
+from trt_anon.types import Detections
+
+WEAK_FACTOR = 4.0
+"""Variance of a weak detection against that of a confident one."""
+
+FOLLOW_FACTOR = 8.0
+"""Variance of a box followed through the picture against that of a confident detection, per tenth of a second."""
+
+_LONGEST_STEP_SECONDS = 1.0
+_LEAST_STEP_SECONDS = 1e-3
+
+
+@dataclass(slots=True, eq=False)
+class Track:
+    """What is known of one object.
+
+    first, last: numbers of the moments in which it was detected first and last. counts: whether one of its detections
+    was confident; detections: how many it has. appearance: what it looked like before it was lost from sight; lost:
+    whether the picture no longer shows it. head: centres in the moments before `first`, latest first, as the picture
+    shows them; None until looked for.
+    """
+
+    id: int
+    class_id: int
+    first: int
+    last: int
+    last_seconds: float
+    best_score: float
+    counts: bool = False
+    detections: int = 0
+    appearance: NDArray[np.float32] | None = None
+    lost: bool = False
+    head: list[Array] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moment:
+    """A frame as the tracker left it. Rows are the tracks alive, N of them.
+
+    step_seconds, warp, cut: from the moment before to this one. came_from: (N,) the row there, -1 if born here. mean,
+    cov: (N, ...) filtered states. seen: (N,) 0 not, 1 weakly, 2 confidently detected. followed: (N,) whether the
+    picture still shows where it is. boxes_xyxy: (N, 4) of the detections, NaN where there is none; scores: (N,).
+    """
+
+    number: int
+    seconds: float
+    size_px: tuple[int, int]
+    picture: NDArray[np.uint8] | None
+    step_seconds: float
+    warp: Warp
+    cut: bool
+    tracks: tuple[Track, ...]
+    came_from: NDArray[np.intp]
+    mean: Array
+    cov: Array
+    seen: NDArray[np.int8]
+    followed: NDArray[np.bool_]
+    boxes_xyxy: Array
+    scores: NDArray[np.float32]
+    contours_px: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+    def to_small(self, boxes_xyxy: Array) -> Array:
+        """Boxes of the frame in the pixels of its small picture."""
+        return boxes_xyxy / np.tile(self.ratio, 2)
+
+    @property
+    def small_warp(self) -> Warp:
+        """`warp` in the pixels of the small picture."""
+        return Warp(self.warp.matrix * self.ratio[None] / self.ratio[:, None], self.warp.shift / self.ratio)
+
+    @property
+    def ratio(self) -> Array:
+        """(2,) pixels of the frame per pixel of the small picture, across and down."""
+        assert self.picture is not None
+        height, width = self.picture.shape
+        return np.array((self.size_px[0] / width, self.size_px[1] / height))
+
+
+class Tracker:
+    """Joins detections to tracks, frame by frame; ids belong to the instance and count from 1.
+
+    lifetime_seconds: a track not detected for longer has ended.
+    """
+
+    def __init__(self, lifetime_seconds: float) -> None:
+        self._lifetime = lifetime_seconds
+        self._cuts = CutFinder()
+        self._last: Moment | None = None
+        self._ids = 0
+
+    def advance(self, sight: Sight) -> Moment:
+        """Take the next frame in. Raises PipelineError where a number is not finite."""
+        last = self._last
+        number = 0 if last is None else last.number + 1
+        step, warp, cut = self._motion(sight)
+        old = () if last is None or cut else last.tracks
+        rows = np.array(
+            [i for i, t in enumerate(old) if sight.seconds - t.last_seconds <= self._lifetime + 1e-6], np.intp
+        )
+        tracks = [old[i] for i in rows.tolist()]
+        if last is None or not tracks:
+            mean, cov = np.zeros((0, 8)), np.zeros((0, 2, 3))
+        else:
+            mean, cov = kalman.warped(*kalman.predict(last.mean[rows], last.cov[rows], step), warp)
+        boxes, scores, classes, confident, outlines = _gathered(sight)
+        owner = associate(
+            kalman.values_to_boxes(mean),
+            np.array([t.class_id for t in tracks], np.int32),
+            kalman.spread(mean, cov),
+            boxes,
+            classes,
+            confident,
+        )
+        continued = np.nonzero(owner >= 0)[0]
+        mine = owner[continued]
+        factor = np.where(confident[continued], 1.0, WEAK_FACTOR)
+        values = kalman.boxes_to_values(boxes)
+        unseen = np.setdiff1d(np.arange(len(tracks)), mine)
+        followed = np.ones(len(tracks), np.bool_)
+        self._follow(sight, warp, rows, tracks, unseen, mean, cov, followed)
+        mean[mine], cov[mine] = kalman.update(
+            mean[mine], cov[mine], values[continued], kalman.error_of(mean[mine], factor)
+        )
+        begun = np.nonzero(owner < 0)[0]
+        fresh_mean, fresh_cov = kalman.born(values[begun], np.where(confident[begun], 1.0, WEAK_FACTOR))
+        for found, row in zip(continued.tolist(), mine.tolist(), strict=True):
+            _saw(tracks[row], number, sight.seconds, float(scores[found]), bool(confident[found]))
+        for found in begun.tolist():
+            self._ids += 1
+            track = Track(self._ids, int(classes[found]), number, number, sight.seconds, float(scores[found]))
+            _saw(track, number, sight.seconds, float(scores[found]), bool(confident[found]))
+            tracks.append(track)
+        where = np.concatenate((mine, np.arange(len(begun)) + len(rows))).astype(np.intp)
+        order = np.concatenate((continued, begun)).astype(np.intp)
+        seen = np.zeros(len(tracks), np.int8)
+        seen[where] = np.where(confident[order], 2, 1)
+        found_boxes = np.full((len(tracks), 4), np.nan)
+        found_boxes[where] = boxes[order]
+        found_scores = np.zeros(len(tracks), np.float32)
+        found_scores[where] = scores[order]
+        moment = Moment(
+            number=number,
+            seconds=sight.seconds,
+            size_px=sight.size_px,
+            picture=sight.picture,
+            step_seconds=step,
+            warp=warp,
+            cut=cut,
+            tracks=tuple(tracks),
+            came_from=np.concatenate((rows, np.full(len(begun), -1))).astype(np.intp),
+            mean=np.concatenate((mean, fresh_mean)),
+            cov=np.concatenate((cov, fresh_cov)),
+            seen=seen,
+            followed=np.concatenate((followed, np.ones(len(begun), np.bool_))),
+            boxes_xyxy=found_boxes,
+            scores=found_scores,
+            contours_px={
+                row: outlines[found]
+                for row, found in zip(where.tolist(), order.tolist(), strict=True)
+                if outlines and len(outlines[found])
+            },
+        )
+        if not (np.isfinite(moment.mean).all() and np.isfinite(moment.cov).all()):
+            raise PipelineError("a track is no longer finite: detections or times cannot be trusted")
+        self._last = moment
+        return moment
+
+    def _motion(self, sight: Sight) -> tuple[float, Warp, bool]:
+        """Seconds since the last frame, the camera's motion in frame pixels, whether a shot begins."""
+        last = self._last
+        step = 0.0 if last is None else sight.seconds - last.seconds
+        step = min(max(step, _LEAST_STEP_SECONDS), _LONGEST_STEP_SECONDS)
+        known = last is not None and last.picture is not None and sight.picture is not None
+        if last is None or not known or last.size_px != sight.size_px:
+            if sight.picture is not None:
+                self._cuts.is_cut(sight.picture, 0.0)  # so that the next one is compared with it
+            return step, Warp.identity(), last is None or last.size_px != sight.size_px
+        assert last.picture is not None
+        assert sight.picture is not None
+        small, share = camera_motion(last.picture, sight.picture)
+        cut = self._cuts.is_cut(sight.picture, share)
+        height, width = sight.picture.shape
+        ratio = np.array((sight.size_px[0] / width, sight.size_px[1] / height))
+        matrix = small.matrix * ratio[:, None] / ratio[None]
+        return step, Warp(matrix, small.shift * ratio), cut
+
+    def _follow(
+        self,
+        sight: Sight,
+        warp: Warp,
+        rows: NDArray[np.intp],
+        tracks: list[Track],
+        unseen: NDArray[np.intp],
+        mean: Array,
+        cov: Array,
+        followed: NDArray[np.bool_],
+    ) -> None:
+        """Where the detector did not see a track, the picture may: what it shows counts as a measurement."""
+        last = self._last
+        followed[unseen] = False
+        if last is None or last.picture is None or sight.picture is None:
+            return
+        before = kalman.values_to_boxes(last.mean[rows])
+        ratio = last.ratio
+        camera = Warp(warp.matrix * ratio[None] / ratio[:, None], warp.shift / ratio)
+        for row in unseen.tolist():
+            track = tracks[row]
+            if track.last == last.number:  # it was seen just now, so this is what it looks like
+                track.appearance = patch(last.picture, context(last.to_small(before[row])))
+                track.lost = False
+            if track.lost or track.appearance is None:
+                continue
+            shift = follow(last.picture, sight.picture, last.to_small(before[row]), track.appearance, camera)
+            if shift is None:
+                track.lost = True
+                continue
+            followed[row] = True
+            moved = mean[row : row + 1, :4].copy()
+            moved[:, :2] = last.mean[rows[row], :2] + shift * ratio
+            tenths = 1 + 10 * (sight.seconds - track.last_seconds)
+            error = kalman.error_of(mean[row : row + 1], FOLLOW_FACTOR * tenths)
+            error[:, 1] = 1e6  # the picture says nothing about its size
+            here = slice(row, row + 1)
+            mean[here], cov[here] = kalman.update(mean[here], cov[here], moved, error)
+
+
+def _saw(track: Track, number: int, seconds: float, score: float, confident: bool) -> None:
+    track.last, track.last_seconds = number, seconds
+    track.best_score = max(track.best_score, score)
+    track.counts |= confident
+    track.detections += 1
+
+
+def _gathered(
+    sight: Sight,
+) -> tuple[Array, NDArray[np.float32], NDArray[np.int32], NDArray[np.bool_], tuple[NDArray[np.float32], ...]]:
+    """Both kinds of detections as one: boxes, scores, classes, which are confident, outlines (of none or of all)."""
+    given: list[Detections] = [d for d in (sight.found, sight.weak) if d is not None]
+    if not given:
+        empty = np.zeros(0, np.float32)
+        return np.zeros((0, 4)), empty, np.zeros(0, np.int32), np.zeros(0, np.bool_), ()
+    boxes = np.concatenate([d.boxes_xyxy_px for d in given]).astype(np.float64)
+    scores = np.concatenate([d.scores for d in given])
+    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        raise PipelineError("detections are not finite; do not trust this model or device")
+    confident = np.concatenate([np.full(len(d), d is sight.found) for d in given]).astype(np.bool_)
+    corners = boxes.reshape(-1, 2, 2)
+    boxes = np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1)
+    outlines: tuple[NDArray[np.float32], ...] = ()
+    if any(d.contours_px is not None for d in given):
+        none = np.zeros((0, 2), np.float32)
+        outlines = tuple(o for d in given for o in (d.contours_px or (none,) * len(d)))
+    return boxes, scores, np.concatenate([d.class_ids for d in given]), confident, outlines
