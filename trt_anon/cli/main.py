@@ -63,11 +63,9 @@ def _options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    if verbose:  # ours alone: what other libraries say about a file may be what it says about people
+        logging.getLogger("trt_anon").setLevel(logging.DEBUG)
 
 
 def _terminated(number: int, _frame: object) -> NoReturn:
