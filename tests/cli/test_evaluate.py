@@ -52,7 +52,7 @@ def test_everything_at_once(folder, tmp_path):
         *("--json", tmp_path / "figures.json", "--plots", tmp_path / "plots"),
     )
     assert result.exit_code == 0, result.output
-    assert "yunet at threshold 0.17: 2 objects in 2 images" in result.output
+    assert "yunet at threshold 0.1: 2 objects in 2 images" in result.output
     assert "Target met for face" in result.output
     assert "Largest gap by side" in result.output
     figures = json.loads((tmp_path / "figures.json").read_text())
