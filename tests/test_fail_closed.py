@@ -23,13 +23,16 @@ from trt_anon.cli import main
 from trt_anon.errors import InputError, ModelError, OutputError, PipelineError
 from trt_anon.job.files import Event
 from trt_anon.pipeline.detection import Detector
+from trt_anon.pipeline.tracking import TrackStage
 from trt_anon.redact.frame import Redactor
 from trt_anon.sink.pyav import PyAVSink
 from trt_anon.source.pyav import PyAVSource
+from trt_anon.track.look_ahead import LookAhead
 from trt_anon.types import Frame
 
 FRAMES = 9
 PLACES = (0, FRAMES // 2, FRAMES - 1)
+WAYS = [*(("stop", at) for at in PLACES), ("redact-frame", FRAMES // 2)]
 FACE = (slice(85, 150), slice(70, 122))
 AWAY = (slice(None), slice(220, None))
 
@@ -249,8 +252,60 @@ def test_a_fault_in_a_frame(
     check_pixels(faces, clip, target, {at})
 
 
-@pytest.mark.parametrize("on_error", ["stop", "redact-frame"])
-@pytest.mark.parametrize("at", PLACES)
+@pytest.mark.parametrize("error", [PipelineError, ValueError, MemoryError])
+@pytest.mark.parametrize("at", [*PLACES, FRAMES])
+def test_a_fault_of_the_tracker(
+    at: int,
+    error: type[Exception],
+    clip: Path,
+    faces: ModuleType,
+    runs: dict[str, Anonymizer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It concerns the frames that wait for their tracks: all of them, and no others, are black. The last is its end."""
+    real_push, real_finish = LookAhead.push, LookAhead.finish
+    seen: list[int] = []
+
+    def push(self: LookAhead, sight: Any) -> Any:
+        seen.append(len(seen))
+        if seen[-1] == at:
+            raise error("tracker")
+        return real_push(self, sight)
+
+    def finish(self: LookAhead) -> Any:
+        if at == FRAMES:
+            raise error("tracker")
+        return real_finish(self)
+
+    monkeypatch.setattr(LookAhead, "push", push)
+    monkeypatch.setattr(LookAhead, "finish", finish)
+    target = tmp_path / "out" / "b.mp4"
+    with pytest.raises(error, match="tracker"):
+        runs["stop"].file(clip, target)
+    assert left_in(tmp_path) == []
+    seen.clear()
+    with Anonymizer(runs["redact-frame"].config, look_ahead_seconds=0.08) as soon:
+        report = soon.file(clip, target)
+    black = {index for index, luma in enumerate(faces.luma(target)) if luma.max() <= 4}
+    assert report.frames_redacted_whole == {"track": len(black)}
+    assert 1 <= len(black) <= 5
+    assert min(at, FRAMES - 1) in black
+    check_pixels(faces, clip, target, black)
+
+
+def test_frames_that_get_lost_between_stages_are_an_error(
+    clip: Path, runs: dict[str, Anonymizer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = TrackStage.push
+    monkeypatch.setattr(TrackStage, "push", lambda self, item: real(self, item)[:-1])
+    monkeypatch.setattr(TrackStage, "finish", lambda self: [])
+    with pytest.raises(PipelineError, match="9 frames went in and 0 came out"):
+        runs["stop"].file(clip, tmp_path / "out" / "b.mp4")
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(("on_error", "at"), WAYS)
 @pytest.mark.parametrize("name", FATAL)
 def test_a_fault_that_no_redaction_can_mend(
     name: str,
@@ -270,9 +325,8 @@ def test_a_fault_that_no_redaction_can_mend(
     assert left_in(tmp_path) == []
 
 
-@pytest.mark.parametrize("on_error", ["stop", "redact-frame"])
+@pytest.mark.parametrize(("on_error", "at"), WAYS)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, None), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("at", PLACES)
 def test_a_signal_at_a_frame(
     at: int,
     number: signal.Signals,

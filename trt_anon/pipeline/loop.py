@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from trt_anon.config import PipelineConfig, TrackConfig
-from trt_anon.errors import InputError
+from trt_anon.errors import InputError, PipelineError
 from trt_anon.pipeline.conveyor import Conveyor, Stage
 from trt_anon.pipeline.detecting import Detecting, Pending
 from trt_anon.pipeline.faults import FrameFaults
@@ -75,7 +75,11 @@ def anonymize_frames(
         if wanted is None or wanted(frame) or stage == "track":  # a track joins frames of both kinds
             faults.note(stage, frame, error)
 
+    taken = 0
+
     def detect_frame(frame: Frame) -> tuple[Frame, Pending | None]:
+        nonlocal taken
+        taken += wanted is None or wanted(frame)
         if frame.concealed:
             if wanted is None or wanted(frame):
                 faults.note_concealed(frame)
@@ -131,6 +135,8 @@ def anonymize_frames(
                 frames += 1
                 if on_frame is not None:
                     on_frame(frames)
+        if frames != taken:
+            raise PipelineError(f"{taken} frames went in and {frames} came out")
         faults.check(frames)
         began = time.perf_counter()
         sink.finish()
