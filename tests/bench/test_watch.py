@@ -11,6 +11,8 @@ import pytest
 from trt_anon.bench import watch as watch_module
 from trt_anon.bench.watch import Watch, conditions
 
+BUS = "0000:01:00.0"
+
 
 class NVMLError(Exception):
     pass
@@ -24,7 +26,7 @@ def nvml(monkeypatch):
     fake.NVMLError = NVMLError
     fake.NVML_CLOCK_SM, fake.NVML_CLOCK_MEM, fake.NVML_TEMPERATURE_GPU = 1, 2, 0
     fake.nvmlInit = lambda: None
-    fake.nvmlDeviceGetHandleByIndex = lambda index: index
+    fake.nvmlDeviceGetHandleByPciBusId = lambda bus_id: bus_id
     fake.nvmlDeviceGetMemoryInfo = lambda _h: types.SimpleNamespace(used=next(asked) << 20)
     fake.nvmlDeviceGetPowerUsage = lambda _h: 250_000
 
@@ -55,14 +57,14 @@ def test_peaks_of_this_process():
 
 
 def test_a_gpu(nvml):
-    watch = Watch(gpu=0)
+    watch = Watch(gpu=BUS)
     with watch:
         pass
     assert watch.memory.gpu_mib >= 100
     assert (watch.power.watts, watch.power.sm_mhz, watch.power.celsius) == (250, 1500, 61)
     assert watch.power.memory_mhz is None
     assert watch.power.throttled == ("power cap",)
-    found = conditions(gpu=0)["gpu"]
+    found = conditions(gpu=BUS)["gpu"]
     assert found["name"] == "A GPU"
     assert found["driver"] == "580.65"
     assert found["power_limit_watts"] == 300
@@ -75,7 +77,7 @@ def test_what_cannot_be_watched_is_said(nvml, monkeypatch):
 
     nvml.nvmlInit = fails
     monkeypatch.setattr(watch_module, "available", lambda name: name != "psutil")
-    watch = Watch(gpu=0)
+    watch = Watch(gpu=BUS)
     with watch:
         pass
     assert watch.missing == {
@@ -83,4 +85,4 @@ def test_what_cannot_be_watched_is_said(nvml, monkeypatch):
         "watts, clocks, GPU memory": "NVML does not answer: no driver",
     }
     assert watch.memory.host_rss_mib is None
-    assert conditions(gpu=0) == {"gpu": {"missing": "NVML does not answer: no driver"}}
+    assert conditions(gpu=BUS) == {"gpu": {"missing": "NVML does not answer: no driver"}}

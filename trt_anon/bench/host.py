@@ -10,9 +10,12 @@ from pathlib import Path
 from types import TracebackType
 
 from trt_anon.bench.part import Clock, Pass
+from trt_anon.bench.result import Traffic
 from trt_anon.bench.tap import Mode, RunnerTap
 from trt_anon.config import AnonymizeConfig, RuntimeConfig
+from trt_anon.machine import usable_cores
 from trt_anon.media import MediaInfo
+from trt_anon.metrics.speed import Spread
 from trt_anon.models.recipe import Recipe
 from trt_anon.models.registry import Registry
 from trt_anon.pipeline.detection import FrameDetector
@@ -49,6 +52,9 @@ class HostSubject:
         self._clip, self._count, self._scratch = clip, frames, scratch
         self._config = config
         self._taps: list[RunnerTap] = []
+        self.traffic: Traffic | None = None
+        self.cores: int | None = usable_cores()
+        self.extra_shares: dict[str, Spread] = {}
         self.missing: dict[str, str] = {
             "bytes across PCIe, launches, synchronisations": "the CPU pipeline has none",
             "watts": "NVML measures GPUs only",

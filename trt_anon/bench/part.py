@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any, Protocol
+
+from trt_anon.bench.result import Traffic
+from trt_anon.media import MediaInfo
+from trt_anon.metrics.speed import Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +74,14 @@ class Subject(Protocol):
     """A clip on a device, whose parts can be measured one pass at a time; a context manager.
 
     parts: by name, in the order in which a frame meets them; `decode`, `engine`, `detect` and `pipeline` are among
-    them. missing: what cannot be measured here, and why.
+    them. missing: what cannot be measured here, and why. traffic: of the steady pipeline, None where there is none.
+    cores: processors that the stages share, None where most of the work is elsewhere.
     """
 
     parts: dict[str, Callable[[], Pass]]
     missing: dict[str, str]
+    traffic: Traffic | None
+    cores: int | None
 
     @property
     def frames(self) -> int:
@@ -83,4 +91,27 @@ class Subject(Protocol):
     @property
     def found_per_frame(self) -> float:
         """Objects that are redacted."""
+        ...
+
+    @property
+    def extra_shares(self) -> Mapping[str, Spread]:
+        """How much of limits of this kind of device was reached, once the parts have run."""
+        ...
+
+    def warm_up(self) -> None:
+        """One pass of the whole, with nothing held in memory besides."""
+        ...
+
+    def hold(self) -> MediaInfo:
+        """Get the parts that run alone ready."""
+        ...
+
+    def __enter__(self) -> Subject:
+        """The subject."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Free everything."""
         ...

@@ -5,22 +5,24 @@ from __future__ import annotations
 import datetime
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
 import trt_anon
 from trt_anon.bench.clip import RATE, ClipSpec, content_hash, generate_clip
+from trt_anon.bench.gpu import gpu_bus_id, open_on_gpu
 from trt_anon.bench.host import HostSubject
-from trt_anon.bench.part import Pass
+from trt_anon.bench.part import Pass, Subject
 from trt_anon.bench.result import BenchResult, Case, Part
 from trt_anon.bench.settings import BenchSettings, size_name
 from trt_anon.bench.watch import Watch, conditions
 from trt_anon.config import AnonymizeConfig
-from trt_anon.errors import DeviceMissing, UsageError
-from trt_anon.machine import inspect_machine, usable_cores
+from trt_anon.errors import UsageError
+from trt_anon.machine import inspect_machine
 from trt_anon.media import MediaInfo
 from trt_anon.metrics.speed import Latency, Spread
+from trt_anon.models.recipe import Recipe
 from trt_anon.models.registry import Registry
 from trt_anon.pipeline.detection import choose_recipes, with_growth
 from trt_anon.source.pyav import PyAVSource
@@ -30,6 +32,8 @@ Say = Callable[[str], None]
 _HELD_BYTES = 256 << 20
 """Decoded frames of a clip that are held in memory for the stages that run alone."""
 _MAX_FRAMES = 120
+_GPU_FRAMES, _GPU_LEAST, _GPU_BATCHES = 60, 600, 40
+"""Of a clip for a GPU: frames that are drawn, and at least so many, and so many batches, by repetition."""
 _MIN_ROUNDS, _MAX_ROUNDS = 3, 101
 _HOURS = 10_000
 
@@ -39,16 +43,23 @@ def run_bench(
 ) -> BenchResult:
     """Measure every case, one after the other; `say` is told what is under way.
 
-    Raises what the pipeline raises: nothing that failed is counted. UsageError for what does not go together.
+    Raises what the pipeline raises: nothing that failed is counted. DeviceMissing without the GPU that is asked for,
+    UsageError for what does not go together.
     """
     registry = registry or Registry()
-    _check(settings)
-    before = conditions()
+    if settings.device == "cpu" and settings.batches != (1,):
+        raise UsageError("the CPU pipeline takes frames one by one: --batch is for --device cuda")
+    gpu = gpu_bus_id() if settings.device == "cuda" else None
+    before = conditions(gpu)
+    recipes = choose_recipes(config, registry)
+    config = with_growth(config, recipes)
     cases = []
     with tempfile.TemporaryDirectory(prefix="trt-anon-bench-") as folder:
         scratch = Path(folder)
-        for clip, faces, frames in _clips(settings, scratch, say):
-            cases.append(_measure(clip, faces, frames, settings, config, registry, scratch, say))
+        for batch in settings.batches:
+            for clip, faces, frames in _clips(settings, scratch, batch, say):
+                subject = _open(settings, config, recipes, registry, clip, frames, batch, scratch)
+                cases.append(measure(subject, clip, faces, batch, settings.seconds, gpu, say))
     return BenchResult(
         date=datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
         trt_anon=trt_anon.__version__,
@@ -60,55 +71,59 @@ def run_bench(
     )
 
 
-def _check(settings: BenchSettings) -> None:
+def _open(
+    settings: BenchSettings,
+    config: AnonymizeConfig,
+    recipes: list[Recipe],
+    registry: Registry,
+    clip: Path,
+    frames: int,
+    batch: int,
+    scratch: Path,
+) -> Subject:
+    stages, encode = settings.stages, settings.encode
     if settings.device == "cuda":
-        raise DeviceMissing("device cuda: the GPU pipeline cannot be measured yet; use --device cpu")
-    if settings.batches != (1,):
-        raise UsageError("the CPU pipeline takes frames one by one: --batch is for --device cuda")
+        return open_on_gpu(clip, batch, config, recipes, registry, scratch, stages=stages, encode=encode)
+    return HostSubject(clip, frames, config, recipes, registry, scratch, stages=stages, encode=encode)
 
 
-def _clips(settings: BenchSettings, scratch: Path, say: Say) -> Sequence[tuple[Path, int | None, int]]:
+def _clips(settings: BenchSettings, scratch: Path, batch: int, say: Say) -> Iterator[tuple[Path, int | None, int]]:
     """(file, drawn faces, frames) of every clip."""
     if settings.source is not None:
         source = PyAVSource(settings.source)
         info = source.info
         source.close()
-        return [(settings.source, None, _frames_of(settings, info.width_px, info.height_px))]
-    clips = []
+        yield settings.source, None, _frames_of(settings, info.width_px, info.height_px)
+        return
     for (width, height), faces in product(settings.sizes_px, settings.faces):
-        spec = ClipSpec(width, height, faces, _frames_of(settings, width, height))
+        frames, repeat = _frames_of(settings, width, height), 1
+        if settings.device == "cuda":
+            frames = min(frames, _GPU_FRAMES)
+            repeat = -(-max(_GPU_LEAST, _GPU_BATCHES * batch) // frames)
+        spec = ClipSpec(width, height, faces, frames, repeat)
         say(f"drawing {size_name(width, height)} with {faces} faces, {spec.frames} frames")
-        clips.append((generate_clip(spec, scratch), faces, spec.frames))
-    return clips
+        yield generate_clip(spec, scratch), faces, spec.frames
 
 
 def _frames_of(settings: BenchSettings, width_px: int, height_px: int) -> int:
     return settings.frames or min(_MAX_FRAMES, max(16, _HELD_BYTES // (width_px * height_px * 3 // 2)))
 
 
-def _measure(
-    clip: Path,
-    faces: int | None,
-    frames: int,
-    settings: BenchSettings,
-    config: AnonymizeConfig,
-    registry: Registry,
-    scratch: Path,
-    say: Say,
+def measure(
+    subject: Subject, clip: Path, faces: int | None, batch: int, seconds: float, gpu: str | None, say: Say
 ) -> Case:
-    recipes = choose_recipes(config, registry)
-    config = with_growth(config, recipes)
-    with HostSubject(
-        clip, frames, config, recipes, registry, scratch, stages=settings.stages, encode=settings.encode
-    ) as subject:
-        watch = Watch()
+    """All parts of a subject in turn, and what they come to; the subject is closed."""
+    with subject:
+        watch = Watch(gpu)
         with watch:
             subject.warm_up()
         info = subject.hold()
         name = size_name(info.width_px, info.height_px) + ("" if faces is None else f", {faces} faces")
-        passes = rounds(subject.parts, settings.seconds, lambda text: say(f"{name}: {text}"))
-        shares = shares_of(passes, cores=usable_cores())
+        said = name if batch == 1 else f"{name}, batch {batch}"
+        passes = rounds(subject.parts, seconds, lambda text: say(f"{said}: {text}"))
         parts = {part: summarise(made) for part, made in passes.items()}
+        with (steady := Watch(gpu)):
+            subject.parts["pipeline"]()
         return Case(
             name=name,
             width_px=info.width_px,
@@ -116,15 +131,16 @@ def _measure(
             frame_rate=float(info.average_rate or RATE),
             frames=subject.frames,
             faces=faces,
-            batch=1,
+            batch=batch,
             input_sha256=content_hash(clip),
             found_per_frame=subject.found_per_frame,
             parts=parts,
-            shares=shares,
+            shares={**shares_of(passes, cores=subject.cores), **subject.extra_shares},
             slowest=slowest_of(parts),
             hours_per_10000=hours_of(parts, info),
             memory=watch.memory,
-            power=watch.power,
+            traffic=subject.traffic,
+            power=steady.power,
             missing={**subject.missing, **watch.missing},
         )
 

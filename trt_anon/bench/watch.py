@@ -23,12 +23,12 @@ _THROTTLES = {
 
 
 class Watch:
-    """Samples while its context is open; figures are there afterwards. gpu: NVML's number of a GPU, None for none.
+    """Samples while its context is open; figures are there afterwards. gpu: the PCI bus id of a GPU, None for none.
 
     missing: what could not be watched, and why.
     """
 
-    def __init__(self, gpu: int | None = None) -> None:
+    def __init__(self, gpu: str | None = None) -> None:
         self.missing: dict[str, str] = {}
         self._process: Any = None
         if available("psutil"):
@@ -99,13 +99,16 @@ class Watch:
 
 
 class NvmlDevice:
-    """One GPU through NVML. Raises PackageMissing without nvidia-ml-py, OSError where NVML does not answer."""
+    """One GPU through NVML, by its PCI bus id, as NVML numbers GPUs otherwise than CUDA.
 
-    def __init__(self, index: int) -> None:
+    Raises PackageMissing without nvidia-ml-py, OSError where NVML does not answer.
+    """
+
+    def __init__(self, bus_id: str) -> None:
         self._nvml: Any = require("pynvml", "reading a GPU's watts and clocks")
         try:
             self._nvml.nvmlInit()
-            self._handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
+            self._handle = self._nvml.nvmlDeviceGetHandleByPciBusId(bus_id)
         except self._nvml.NVMLError as error:
             raise OSError(f"NVML does not answer: {error}") from error
 
@@ -161,7 +164,7 @@ def _text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def conditions(gpu: int | None = None) -> dict[str, Any]:
+def conditions(gpu: str | None = None) -> dict[str, Any]:
     """What the machine was doing before anything was measured: load, clocks, and of a GPU its driver and limits."""
     found: dict[str, Any] = {}
     if available("psutil"):
