@@ -85,42 +85,23 @@ OTHERS = {
 
 CANDIDATES = {
     "face": [
-        *(
-            Candidate(("yunet",), scales)
-            for scales in (
-                (native(),),
-                (at_least(512),),
-                (at_least(640),),
-                (at_least(960),),
-                (at_least(1280),),
-                (native(), at_least(960)),
-                (at(480), at_least(960)),
-                (at(640), at_least(1280)),
-            )
-        ),
-        Candidate(("yunet",), (at_least(512),), flip=True),
-        Candidate(("yunet",), (native(), at_least(640)), fusion="weighted"),
-        *(Candidate(("centerface",), (scale,)) for scale in (native(), at_least(512), at_least(640), at_least(960))),
-        Candidate(("centerface",), (native(),), flip=True),
-        Candidate(("centerface",), (native(),), flip=True, fusion="weighted"),
+        *(Candidate(("yunet",), (scale,)) for scale in (native(), at_least(512), at_least(640), at_least(960))),
+        *(Candidate(("centerface",), (scale,)) for scale in (native(), at_least(640))),
         Candidate(("centerface",), (native(), at_least(640))),
-        Candidate(("centerface",), (native(), at_least(640)), fusion="weighted"),
-        Candidate(("yunet", "centerface"), (native(),)),
-        Candidate(("yunet", "centerface"), (native(),), fusion="weighted"),
-        *(Candidate(("yunet-s",), (scale,)) for scale in (native(), at_least(640))),
         Candidate(("ultralight-320",), (Scale(),)),
-        Candidate(("ultralight-320",), (Scale(), parts(640))),
         Candidate(("ultralight-640",), (Scale(),)),
         Candidate(("retinaface",), (Scale(),)),
         Candidate(("blazeface",), (Scale(), parts(320))),
         Candidate(("yoloface",), (Scale(),)),
+        Candidate(("yunet-s",), (at_least(512),)),
+        Candidate(("yunet", "centerface"), (native(),)),
+        Candidate(("centerface",), (native(),), flip=True),
+        Candidate(("centerface",), (native(), at_least(640)), fusion="weighted"),
     ],
     "license_plate": [
-        *(
-            Candidate(("retinaface-plate",), scales)
-            for scales in ((at(320),), (at(640),), (at(960),), (at(320), at(640)), (at(320), at(640), at(1280)))
-        ),
-        Candidate(("retinaface-plate",), (at(320), at(640), at(1280)), fusion="weighted"),
+        Candidate(("retinaface-plate",), (at(640),)),
+        Candidate(("retinaface-plate",), (at(320), at(640), at(1280))),
+        Candidate(("retinaface-plate",), (at(320), at(512), at(640), at(960), at(1280)), fusion="weighted"),
         Candidate(("lpd-yunet",), (Scale(),)),
         Candidate(("lpd-yunet",), (Scale(), parts(320))),
         Candidate(("retinaface-plate", "lpd-yunet"), (at(320), at(640), at(1280)), fusion="weighted"),

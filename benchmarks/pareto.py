@@ -34,7 +34,7 @@ from trt_anon.models.registry import Registry
 from trt_anon.pipeline.detection import FrameDetector, choose_recipes
 
 HERE = Path(__file__).parent
-GROWS = (1.0, 1.15, 1.3, 1.4, 1.5, 1.6)
+GROWS = (1.15, 1.3, 1.4, 1.5)
 FLOOR = {"face": 0.05, "license_plate": 0.02}
 SHAPE = {"face": "ellipse", "license_plate": "box"}
 SETS = {

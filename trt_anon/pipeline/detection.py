@@ -14,7 +14,7 @@ from trt_anon.config import AnonymizeConfig, RuntimeConfig, Scale
 from trt_anon.detect.base import Candidates, Family
 from trt_anon.detect.families import get_family
 from trt_anon.detect.outputs import check_no_nan
-from trt_anon.errors import UsageError
+from trt_anon.errors import ModelMissing, UsageError
 from trt_anon.media import MediaInfo
 from trt_anon.models.recipe import Recipe
 from trt_anon.models.registry import Registry
@@ -259,8 +259,14 @@ def with_growth(config: AnonymizeConfig, recipes: Sequence[Recipe]) -> Anonymize
 def _load(recipe: Recipe, config: AnonymizeConfig, registry: Registry, opener: Opener) -> Detector:
     overrides = recipe.input.given() if recipe.input else None
     family = get_family(recipe.family, recipe.family_options, overrides, classes=len(recipe.classes))
-    runner = opener(registry.prepared(recipe, family.input_spec), config.runtime)
     wanted = config.detect.classes
+    try:
+        path = registry.prepared(recipe, family.input_spec)
+    except ModelMissing as error:
+        if config.detect.detectors or "license_plate" not in recipe.classes:
+            raise
+        raise ModelMissing(f"{error}; or look for faces alone: --detect faces") from error
+    runner = opener(path, config.runtime)
     class_map = [wanted.index(name) if name in wanted else None for name in recipe.classes]
     threshold = config.detect.threshold or recipe.threshold
     weak = config.track.weak_threshold
