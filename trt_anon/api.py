@@ -16,6 +16,7 @@ from trt_anon.errors import UsageError
 from trt_anon.files import hash_of
 from trt_anon.job.cutting import Cutting
 from trt_anon.job.detections import write_coco
+from trt_anon.job.device_detection import load_detection
 from trt_anon.job.files import Event, OnEvent, anonymize_file, anonymize_files, open_source
 from trt_anon.job.given import GivenDetections
 from trt_anon.job.inputs import Plan, Task, check_apart, is_folder, plan
@@ -94,7 +95,7 @@ class Anonymizer:
             self.config = with_growth(self.config, recipes)
             self._identity = identity_of(self.config, recipes, VERSION)
             self._setup = Setup(self.config, registry, tuple(recipes))
-            self._detector = FrameDetector.load(self.config, registry, recipes)
+            self._detector = load_detection(self.config, registry, recipes)
         self._redaction = Redaction(self.config)
         self._closed = False
 

@@ -12,6 +12,7 @@ from trt_anon.errors import ConfigError
 from trt_anon.regions.schema import RegionsConfig
 
 ClassName = Literal["face", "license_plate"]
+Decoder = Literal["auto", "nvcodec", "pyav"]
 PresetName = Literal["fast", "balanced", "thorough"]
 Fusion = Literal["nms", "weighted"]
 
@@ -150,7 +151,9 @@ class SinkConfig(StageConfig):
 class RuntimeConfig(StageConfig):
     """Where detectors run, and how exactly.
 
-    threads: of inference, of decoding and of encoding, each; None takes what the machine has.
+    device: what videos go through; `auto` is a GPU where one can be used. Images are a CPU's work. devices: the numbers
+    of the GPUs to use, each for videos of its own; none is the first. threads: of inference, of decoding and of
+    encoding, each; None takes what the machine has.
     runtime: on a CPU `openvino` or `onnxruntime`; on a GPU `tensorrt`, `tensorrt-rtx`, or `onnxruntime` with its CUDA
     provider, `onnxruntime-tensorrt` with its TensorRT provider.
     precision: `f32` computes as the model says; `bf16` takes about half the time where the CPU has instructions for it
@@ -162,6 +165,7 @@ class RuntimeConfig(StageConfig):
     runtime: Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx", "onnxruntime-tensorrt", "null"] = (
         "auto"
     )
+    devices: tuple[Annotated[int, Field(ge=0, le=255)], ...] = ()
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     precision: Literal["auto", "f32", "bf16", "fp16", "int8", "fp8"] = "auto"
 
@@ -172,9 +176,17 @@ class PipelineConfig(StageConfig):
     queue_frames: how many may wait between two stages; bounds the memory of a job. on_error: what a fault in a frame
     leads to. `stop`: no output. `redact-frame`: that frame is redacted whole and counted; what cannot be written, and a
     file of which no frame goes through, is an error all the same.
+
+    On a GPU: decoder, of videos: `nvcodec` is NVDEC, `pyav` FFmpeg on the CPU. batch: frames that are worked on
+    together; None is 16, or as many as the memory suffices for. gpu_memory_mib: how much of it may be used for frames
+    and what is found in them; models come on top. videos_at_once: on each GPU; None is 4.
     """
 
     queue_frames: Annotated[int, Field(ge=1, le=256)] = 4
+    decoder: Decoder = "auto"
+    batch: Annotated[int, Field(ge=1, le=256)] | None = None
+    gpu_memory_mib: Annotated[int, Field(ge=64)] | None = None
+    videos_at_once: Annotated[int, Field(ge=1, le=64)] | None = None
     on_error: Literal["stop", "redact-frame"] = "stop"
 
 

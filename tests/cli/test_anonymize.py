@@ -90,6 +90,8 @@ def test_options_reach_the_configuration(
         "--quality": 33, "--codec": "av1", "--encoder-preset": "9", "--device": "cpu", "--runtime": "onnxruntime",
         "--threads": 3, "--config": config, "--on-error": "redact-frame", "--tile": 960, "--tile-overlap": 0.3,
         "--fusion": "weighted", "--track": "off", "--look-ahead": 2.5, "--max-gap": 0.5,
+        "--devices": "0,2", "--decoder": "pyav", "--batch": 4, "--gpu-memory": 512,
+        "--videos-at-once": 2,
     }  # fmt: skip
     words = [word for pair in given.items() for word in pair]
     result = invoke(
@@ -110,8 +112,14 @@ def test_options_reach_the_configuration(
             "codec": "av1", "quality": 33, "encoder_preset": "9", "audio": "drop", "subtitles": "drop",
             "metadata": "keep", "file_times": "keep",
         },
-        "runtime": {"device": "cpu", "runtime": "onnxruntime", "threads": 3, "precision": RuntimeConfig().precision},
-        "pipeline": {"queue_frames": 3, "on_error": "redact-frame"},
+        "runtime": {
+            "device": "cpu", "runtime": "onnxruntime", "devices": (0, 2), "threads": 3,
+            "precision": RuntimeConfig().precision,
+        },
+        "pipeline": {
+            "queue_frames": 3, "decoder": "pyav", "batch": 4, "gpu_memory_mib": 512, "videos_at_once": 2,
+            "on_error": "redact-frame",
+        },
         "regions": AnonymizeConfig().regions.model_dump(),
     }  # fmt: skip
     invoke("anonymize", "a.mp4", "-o", "b.mp4", "--detect", "PLATES, plate", "--grow", "1.7")

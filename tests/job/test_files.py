@@ -13,7 +13,7 @@ import pytest
 
 from trt_anon.api import Anonymizer, Event
 from trt_anon.errors import MissingError, PackageMissing
-from trt_anon.job import files as files_module
+from trt_anon.job import way as way_module
 from trt_anon.job.report import JobReport
 from trt_anon.pipeline.loop import LoopReport
 
@@ -127,7 +127,7 @@ def test_the_exit_code_tells_missing_from_failed(
     def missing(*_: Any, **__: Any) -> None:
         raise PackageMissing("reading video needs the package 'av'")
 
-    monkeypatch.setattr(files_module, "PyAVSource", missing)
+    monkeypatch.setattr(way_module, "PyAVSource", missing)
     report = anonymizer.files([folder], tmp_path / "out")
     assert report.exit_code == MissingError.exit_code == 3
     assert left_behind(tmp_path / "out") == ["a.png", "deep/er/b.jpg"]
@@ -136,14 +136,14 @@ def test_the_exit_code_tells_missing_from_failed(
 def test_running_out_of_memory_fails_the_file_alone(
     anonymizer: Anonymizer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = files_module.anonymize_frames
+    real = way_module.anonymize_frames
 
     def hungry(source: Any, sink: Any, *rest: Any) -> LoopReport:
         if source.info.kind == "video":
             raise MemoryError
         return real(source, sink, *rest)
 
-    monkeypatch.setattr(files_module, "anonymize_frames", hungry)
+    monkeypatch.setattr(way_module, "anonymize_frames", hungry)
     report = anonymizer.files([folder], tmp_path / "out")
     errors = {f.source.name: f.error for f in report.files if f.status == "failed"}
     assert errors["c.mp4"] == "out of memory"
@@ -154,14 +154,14 @@ def test_running_out_of_memory_fails_the_file_alone(
 def test_a_bug_ends_the_job_and_leaves_nothing_of_the_file(
     anonymizer: Anonymizer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    real = files_module.anonymize_frames
+    real = way_module.anonymize_frames
 
     def buggy(source: Any, sink: Any, *rest: Any) -> LoopReport:
         if source.info.kind == kind:
             raise ZeroDivisionError
         return real(source, sink, *rest)
 
-    monkeypatch.setattr(files_module, "anonymize_frames", buggy)
+    monkeypatch.setattr(way_module, "anonymize_frames", buggy)
     out = tmp_path / "out"
     with pytest.raises(ZeroDivisionError):
         anonymizer.files([folder], out)

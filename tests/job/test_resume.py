@@ -15,8 +15,8 @@ import pytest
 
 from trt_anon.api import Anonymizer, Event, Resume
 from trt_anon.errors import InputError, OutputError, TrtAnonError, UsageError
-from trt_anon.job import files as files_module
 from trt_anon.job import space
+from trt_anon.job import way as way_module
 from trt_anon.job.journal import Journal, content_of, key_of, place_of
 from trt_anon.pipeline.loop import LoopReport
 
@@ -178,7 +178,7 @@ def test_what_ends_the_process_comes_last(anonymizer: Anonymizer, folder: Path) 
 def test_faults_of_the_machine_are_tried_again(
     anonymizer: Anonymizer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = files_module.anonymize_frames
+    real = way_module.anonymize_frames
 
     def hungry(source: Any, *rest: Any) -> LoopReport:
         if source.info.kind == "video":
@@ -186,7 +186,7 @@ def test_faults_of_the_machine_are_tried_again(
         return real(source, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files_module, "anonymize_frames", hungry)
+        patch.setattr(way_module, "anonymize_frames", hungry)
         assert run(anonymizer, folder)[0] == DONE | {"c.mp4": "failed"}
     assert run(anonymizer, folder) == (SAME | {"c.mp4": "done"}, ["c.mp4"])
 

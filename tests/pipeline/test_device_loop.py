@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from trt_anon.api import make_config
+from trt_anon.config import TrackConfig
 from trt_anon.cuda.memory import HostMemory
 from trt_anon.errors import InputError, ModelError, OutOfDeviceMemory, PipelineError
 from trt_anon.models.registry import Registry
-from trt_anon.pipeline import detection
+from trt_anon.pipeline import detection, tracking
 from trt_anon.pipeline.detection import FrameDetector, choose_recipes, merge_rule, with_growth
 from trt_anon.pipeline.device_detector import DeviceDetector, load_device_detectors
 from trt_anon.pipeline.device_loop import BATCHES_UNDER_WAY, DeviceLoop
@@ -25,7 +26,7 @@ from trt_anon.pipeline.redaction import Redaction
 from trt_anon.preprocess.letterbox import letterbox
 from trt_anon.source.device import UploadSource
 from trt_anon.source.pyav import PyAVSource
-from trt_anon.types import Detections, Frame
+from trt_anon.types import Frame
 
 pytest.importorskip("av")
 pytest.importorskip("onnxruntime")
@@ -222,31 +223,52 @@ def own_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name in stages]
 
 
-class Later:
-    """Settles each frame after the next `look_ahead_frames` have come, and remembers what it was given."""
-
-    def __init__(self, look_ahead_frames: int) -> None:
-        self.look_ahead_frames = look_ahead_frames
-        self.waiting: list[Detections] = []
-        self.seen: list[int] = []
-
-    def push(self, frame: Frame, found: Detections) -> Sequence[Detections]:
-        self.seen.append(frame.index)
-        self.waiting.append(found)
-        return [self.waiting.pop(0)] if len(self.waiting) > self.look_ahead_frames else []
-
-    def finish(self) -> Sequence[Detections]:
-        return self.waiting
-
-
-@pytest.mark.parametrize("look_ahead", [1, 30])
-def test_frames_that_wait_for_those_after_them(setting, clip, look_ahead):
-    wanted, report = by_cpu(setting, clip)
-    settles = Later(look_ahead)
-    found, device_report = by_device(setting, clip, HostMemory(), batch=2, settles=settles)
-    assert settles.seen == list(range(FRAMES))
-    assert device_report.objects == report.objects
+@pytest.mark.parametrize("track", [TrackConfig(look_ahead_seconds=0.08), TrackConfig(), TrackConfig(track="off")])
+def test_tracks(setting, clip, track):
+    """Frames wait on the device for those after them; what is hidden in them is what the CPU's tracks of boxes say."""
+    reader = PyAVSource(clip)
+    frames, info = list(reader), reader.info
+    frames[3] = dataclasses.replace(frames[3], planes=tuple(np.full_like(plane, 128) for plane in frames[3].planes))
+    config = setting.config.pipeline
+    found, wanted = parts.KeepingSink(), parts.KeepingSink()
+    memory = HostMemory()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detection, "letterbox_cpu", lambda frame, plan, spec, scalers: letterbox(frame, plan, spec))
+        patch.setattr(tracking, "grey_thumbnail", lambda frame: None)  # no picture leaves a device
+        copies = [dataclasses.replace(f, planes=tuple(p.copy() for p in f.planes), duration=1) for f in frames]
+        report = anonymize_frames(
+            parts.ListSource(info, copies), wanted, setting.on_cpu, Redaction(setting.config, clip), config, track=track
+        )
+    device_report = setting.loop(memory, 2).anonymize(
+        UploadSource(parts.ListSource(info, frames), memory),
+        found,
+        Redaction(setting.config, clip),
+        config,
+        track=track,
+    )
+    assert device_report.objects == report.objects == {"face": FRAMES - (track.track == "off")}
     assert_alike(found, wanted)
+    assert memory.traffic.totals.to_host.keys() == {"detections", "redacted frames"}
+    reader.close()
+
+
+def test_a_fault_of_the_tracker(setting, clip, monkeypatch):
+    def fails(self: Any, item: Any, sight: Any) -> Any:
+        self._frames.append(item)
+        if len(self._frames) == 3:
+            raise PipelineError("numbers that are not finite")
+        return []
+
+    monkeypatch.setattr(tracking.TrackedFrames, "push", fails)
+    memory, sink = HostMemory(), parts.KeepingSink()
+    with pytest.raises(PipelineError, match="not finite"):
+        by_device(setting, clip, memory, track=TrackConfig())
+    config = setting.config.pipeline.model_copy(update={"on_error": "redact-frame"})
+    monkeypatch.setattr(tracking.TrackedFrames, "finish", lambda self: [])
+    source = UploadSource(PyAVSource(clip), memory)
+    with pytest.raises(PipelineError, match="kept frames back"):
+        setting.loop(memory).anonymize(source, sink, Redaction(setting.config, clip), config, track=TrackConfig())
+    source.close()
 
 
 class Breaking:

@@ -18,6 +18,7 @@ from trt_anon.errors import DeviceFailed, DeviceMissing, InputError, PackageMiss
 from trt_anon.source.device import NVDEC_SURFACES, UploadSource, arrange
 from trt_anon.source.nvcodec import NvcodecSource, open_codec
 from trt_anon.source.pyav import PyAVSource
+from trt_anon.source.span import Span, SpanSource
 from trt_anon.types import PIXEL_FORMATS, Frame
 
 pytest.importorskip("av")
@@ -163,3 +164,20 @@ def test_a_frame_of_another_size_is_refused():
     frame = Frame((np.zeros((2, 4), np.uint8),), PIXEL_FORMATS["gray"], 4, 2)
     with pytest.raises(ValueError, match="size"):
         arrange(frame, layout.planes(np.zeros(layout.size_bytes, np.uint8)), layout)
+
+
+def test_spans(nvdec, clips, tmp_path):
+    path = clips.make_clip(tmp_path / "clip.mp4", frames=24, options={"g": "6", "bf": "2", "sc_threshold": "0"})
+    for span in (Span(None, None), Span(None, 7 * 512), Span(6 * 512, 13 * 512, 6), Span(12 * 512, None, 12)):
+        plain = SpanSource(path, span)
+        wanted = [(frame.index, frame.pts, frame.planes[0].copy()) for frame in plain]
+        plain.close()
+        assert wanted
+        for source in (
+            NvcodecSource(path, HostMemory(), span),
+            UploadSource(SpanSource(path, span), HostMemory(), surface="nvdec"),
+        ):
+            found = collected(source, HostMemory())
+            assert [(frame.index, frame.pts) for frame, _ in found] == [item[:2] for item in wanted]
+            for (_, planes), (_, _, luma) in zip(found, wanted, strict=True):
+                np.testing.assert_array_equal(planes[0], luma)

@@ -30,7 +30,7 @@ from trt_anon.models.recipe import Recipe
 from trt_anon.pipeline.detection import merge_rule
 from trt_anon.pipeline.device_detector import DeviceDetector
 from trt_anon.pipeline.device_loop import DeviceLoop
-from trt_anon.pipeline.device_model import DeviceModel
+from trt_anon.pipeline.device_model import DeviceModel, Seen
 from trt_anon.pipeline.device_redaction import DeviceRedaction
 from trt_anon.pipeline.redaction import Layer, Redaction
 from trt_anon.preprocess.letterbox_cuda import LetterboxCuda
@@ -141,9 +141,7 @@ class DeviceSubject:
             self._found: list[Detections] = []
             with self._mode("record"):
                 self._model.enqueue(self._buffers[0], self._stream)
-                self._found = [
-                    found for found in self._model.collect(self._buffers[0]) if isinstance(found, Detections)
-                ]
+                self._found = [seen.found for seen in self._model.collect(self._buffers[0]) if isinstance(seen, Seen)]
             for tap in self._taps:
                 tap.keep()
             self._pictures = self._inputs()

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from trt_anon.cli import job_options, options, track_options
+from trt_anon.cli import gpu_options, job_options, options, track_options
 from trt_anon.cli.job_options import DEFAULT_KEEP_FREE_MIB
 from trt_anon.cli.options import DETECTION, OUTPUT, REDACTION
 from trt_anon.cli.progress import progress_view
@@ -177,6 +177,11 @@ def anonymize(
     device: options.Device = None,
     runtime: options.Runtime = None,
     precision: options.Precision = None,
+    devices: gpu_options.Devices = None,
+    decoder: gpu_options.Decoder = None,
+    batch: gpu_options.Batch = None,
+    gpu_memory: gpu_options.GpuMemory = None,
+    videos_at_once: gpu_options.VideosAtOnce = None,
     threads: options.Threads = None,
     config: options.Config = None,
     quiet: options.Quiet = False,
@@ -214,6 +219,11 @@ def anonymize(
         device=device,
         runtime=runtime,
         precision=precision,
+        devices=gpu_options.devices(devices),
+        decoder=decoder,
+        batch=batch,
+        gpu_memory_mib=gpu_memory,
+        videos_at_once=videos_at_once,
         threads=threads,
     )
     if detections is not None and (detect or detector or preset or threshold):

@@ -20,16 +20,14 @@ from trt_anon.job.report import FileReport, JobReport
 from trt_anon.job.resume import Books, Recorder, recorded
 from trt_anon.job.segments import SegmentPlan
 from trt_anon.job.space import SpaceGuard
+from trt_anon.job.way import on_a_device, open_source, open_way, videos_at_once
 from trt_anon.media import MediaInfo
 from trt_anon.pipeline.detecting import DetectsFiles
-from trt_anon.pipeline.loop import anonymize_frames
+from trt_anon.pipeline.device_engine import DeviceEngine
 from trt_anon.pipeline.redaction import Redaction
 from trt_anon.sink.base import Sink
 from trt_anon.sink.images import ImageSink
 from trt_anon.sink.pyav import PyAVSink
-from trt_anon.source.base import Source
-from trt_anon.source.images import ImageSource
-from trt_anon.source.pyav import PyAVSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +41,10 @@ class Event:
     report: FileReport | None = None
 
 
+__all__ = ["Event", "anonymize_file", "anonymize_files", "open_source"]
+
 OnEvent = Callable[[Event], None]
-
-
-def open_source(task: Task, config: AnonymizeConfig) -> Source:
-    """The source for a task's kind of file."""
-    if task.kind == "image":
-        return ImageSource(task.source)
-    conceal = config.pipeline.on_error == "redact-frame"
-    return PyAVSource(task.source, threads=config.runtime.threads, conceal_damage=conceal)
+Counts = tuple[int, Mapping[str, int], Mapping[str, int]]
 
 
 def anonymize_file(
@@ -78,44 +71,40 @@ def anonymize_file(
             guard.check()
         tell(Event("frames", task, frames, total))
 
+    def whole(engine: DeviceEngine | None) -> Counts:
+        nonlocal total
+        times_of = task.source if config.sink.file_times == "keep" else None
+        with atomic_output(task.destination, overwrite=overwrite, times_of=times_of) as path:
+            way = open_way(task, config, detector, engine)
+            try:
+                total = way.info.frames_estimate
+                tell(Event("start", task, frames_total=total))
+                sink: Sink
+                if task.kind == "image":
+                    sink = ImageSink(path, source_path=task.source, info=way.info, config=config.sink)
+                else:
+                    sink = PyAVSink(
+                        path,
+                        source_path=task.source,
+                        info=way.info,
+                        config=config.sink,
+                        threads=config.runtime.threads,
+                    )
+                redaction = Redaction(config, task.source, shown_seconds=_shown_seconds(way.info))
+                loop = way.take(sink, redaction, on_frame)
+            finally:
+                way.close()
+            if books is not None:
+                books.ready(task, path, loop.frames, loop.objects, loop.frames_redacted_whole)
+        return loop.frames, dict(loop.objects), dict(loop.frames_redacted_whole)
+
     start = time.perf_counter()
     if plan is not None and isinstance(books, Recorder):
         total = plan.frames
         tell(Event("start", task, frames_total=total))
-        counts = anonymize_long(task, config, detector, books, plan, overwrite=overwrite, on_frame=on_frame)
-        return done_report(task, config, counts, detector.class_names, time.perf_counter() - start)
-    times_of = task.source if config.sink.file_times == "keep" else None
-    with atomic_output(task.destination, overwrite=overwrite, times_of=times_of) as path:
-        source = open_source(task, config)
-        try:
-            found = detector.for_source(task.source)
-            total = source.info.frames_estimate
-            tell(Event("start", task, frames_total=total))
-            sink: Sink
-            if task.kind == "image":
-                sink = ImageSink(path, source_path=task.source, info=source.info, config=config.sink)
-            else:
-                sink = PyAVSink(
-                    path,
-                    source_path=task.source,
-                    info=source.info,
-                    config=config.sink,
-                    threads=config.runtime.threads,
-                )
-            loop = anonymize_frames(
-                source,
-                sink,
-                found,
-                Redaction(config, task.source, shown_seconds=_shown_seconds(source.info)),
-                config.pipeline,
-                on_frame,
-                track=config.track,
-            )
-        finally:
-            source.close()
-        if books is not None:
-            books.ready(task, path, loop.frames, loop.objects, loop.frames_redacted_whole)
-    counts = loop.frames, dict(loop.objects), dict(loop.frames_redacted_whole)
+        counts: Counts = anonymize_long(task, config, detector, books, plan, overwrite=overwrite, on_frame=on_frame)
+    else:
+        counts = on_a_device(task, detector, whole)
     return done_report(task, config, counts, detector.class_names, time.perf_counter() - start)
 
 
@@ -125,11 +114,7 @@ def _shown_seconds(info: MediaInfo) -> float:
 
 
 def done_report(
-    task: Task,
-    config: AnonymizeConfig,
-    counts: tuple[int, Mapping[str, int], Mapping[str, int]],
-    class_names: Sequence[str],
-    seconds: float,
+    task: Task, config: AnonymizeConfig, counts: Counts, class_names: Sequence[str], seconds: float
 ) -> FileReport:
     """The report of a file that is published; counts: frames, detections per class, frames redacted whole by stage."""
     frames, objects, whole = counts
@@ -160,15 +145,19 @@ def anonymize_files(
 ) -> JobReport:
     """Anonymize all tasks of a plan; failures are reported, each with its file, and the others go on.
 
-    Videos run one after another, for each keeps the machine busy by itself; images run `image_workers` at a time.
+    Videos run one after another on a CPU, for each keeps it busy by itself, and several at a time on GPUs; images run
+    `image_workers` at a time.
     Anything that is not a TrtAnonError (a bug, an interrupt) ends the job. recorder: keeps the journal by which a later
     run goes on from there. keep_free_bytes: files fail rather than fill the disk further. cutting: how long videos are
     cut into segments that a later run need not do again.
     """
     start = time.perf_counter()
     telling = threading.Lock()
+    stopping = threading.Event()
 
     def tell(event: Event) -> None:
+        if stopping.is_set() and event.kind == "frames":
+            raise PipelineError("the job was ended")
         if on_event is not None:
             with telling:
                 on_event(event)
@@ -198,24 +187,35 @@ def anonymize_files(
         return report
 
     images = [task for task in job.tasks if task.kind == "image"]
+    videos = [task for task in job.tasks if task.kind == "video"]
+    reports = _side_by_side(images, one, image_workers, stopping)
+    at_once = videos_at_once(detector)
+    if min(at_once, len(videos)) > 1:
+        reports |= _side_by_side(videos, one, at_once, stopping)
+    else:
+        reports |= {task: one(task) for task in videos}
+    return job_report(job, reports, time.perf_counter() - start)
+
+
+def _side_by_side(
+    tasks: Sequence[Task], one: Callable[[Task], FileReport], workers: int, stopping: threading.Event
+) -> dict[Task, FileReport]:
+    """Carry out tasks, so many at a time. Whatever `one` raises ends them all."""
     reports: dict[Task, FileReport] = {}
-    with ThreadPoolExecutor(max_workers=image_workers, thread_name_prefix="trt-anon-image") as pool:
+    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="trt-anon-file") as pool:
         running: dict[Future[FileReport], Task] = {}
-        waiting = iter(images)
         try:
-            for task in waiting:
+            for task in tasks:
                 running[pool.submit(one, task)] = task
-                if len(running) >= 2 * image_workers:
+                if len(running) >= 2 * workers:
                     _collect(running, reports)
             while running:
                 _collect(running, reports)
         except BaseException:
+            stopping.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    for task in job.tasks:
-        if task.kind == "video":
-            reports[task] = one(task)
-    return job_report(job, reports, time.perf_counter() - start)
+    return reports
 
 
 def job_report(job: Plan, reports: Mapping[Task, FileReport], seconds: float) -> JobReport:

@@ -14,13 +14,13 @@ from trt_anon.job.parts import Parts, SegmentDone
 from trt_anon.job.publish import atomic_output
 from trt_anon.job.resume import Recorder
 from trt_anon.job.segments import SegmentPlan
+from trt_anon.job.way import on_a_device, open_way
 from trt_anon.pipeline.detecting import DetectsFiles
-from trt_anon.pipeline.loop import anonymize_frames
+from trt_anon.pipeline.device_engine import DeviceEngine
 from trt_anon.pipeline.redaction import Redaction
 from trt_anon.sink.containers import container_kind
 from trt_anon.sink.parts import JoinSink, PartSink
 from trt_anon.source.pyav import PyAVSource
-from trt_anon.source.span import SpanSource
 
 
 def anonymize_segment(
@@ -33,32 +33,38 @@ def anonymize_segment(
     on_frame: Callable[[int], None] | None = None,
 ) -> SegmentDone:
     """Anonymize one segment into its part's file, which appears complete or not at all. Raises what went wrong."""
+    return on_a_device(
+        task, detector, lambda engine: _segment(task, config, detector, plan, number, part, on_frame, engine)
+    )
+
+
+def _segment(
+    task: Task,
+    config: AnonymizeConfig,
+    detector: DetectsFiles,
+    plan: SegmentPlan,
+    number: int,
+    part: Path,
+    on_frame: Callable[[int], None] | None,
+    engine: DeviceEngine | None,
+) -> SegmentDone:
     segment = plan.segments[number]
     with atomic_output(part, overwrite=True) as path:
-        source = SpanSource(task.source, segment.span, threads=config.runtime.threads)
+        way = open_way(task, config, detector, engine, segment.span)
         try:
             sink = PartSink(
                 path,
                 source_path=task.source,
-                info=source.info,
+                info=way.info,
                 config=config.sink,
                 container=container_kind(task.destination, None).name,
                 threads=plan.threads,
             )
-            rate = source.info.average_rate
+            rate = way.info.average_rate
             redaction = Redaction(config, task.source, shown_seconds=float(1 / rate) if rate else 0.0)
-            loop = anonymize_frames(
-                source,
-                sink,
-                detector.for_source(task.source),
-                redaction,
-                config.pipeline,
-                on_frame,
-                wanted=lambda frame: segment.holds(frame.pts),
-                track=config.track,
-            )
+            loop = way.take(sink, redaction, on_frame, wanted=lambda frame: segment.holds(frame.pts))
         finally:
-            source.close()
+            way.close()
         if loop.frames != segment.frames:
             raise InputError(
                 f"{task.source}: {loop.frames} frames of {segment.frames} can be decoded in a part of it; it is damaged"

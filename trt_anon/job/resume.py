@@ -39,7 +39,9 @@ def identity_of(
     """
     values: dict[str, Any] = config.model_dump(mode="json")
     values["runtime"].pop("threads")
-    values["pipeline"].pop("queue_frames")
+    for name in ("queue_frames", "batch", "gpu_memory_mib", "videos_at_once"):
+        values["pipeline"].pop(name)
+    values["runtime"].pop("devices")
     values["recipes"] = [recipe.model_dump(mode="json") for recipe in recipes]  # with the hashes of their models
     values["version"] = version
     values["detections"] = detections

@@ -21,6 +21,7 @@ from typing import NoReturn
 from trt_anon import errors
 from trt_anon.config import AnonymizeConfig
 from trt_anon.errors import PipelineError, TrtAnonError
+from trt_anon.job.device_detection import load_detection
 from trt_anon.job.files import Event, anonymize_file
 from trt_anon.job.given import GivenDetections
 from trt_anon.job.inputs import Task
@@ -32,7 +33,6 @@ from trt_anon.job.space import SpaceGuard
 from trt_anon.models.recipe import Recipe
 from trt_anon.models.registry import Registry
 from trt_anon.pipeline.detecting import DetectsFiles
-from trt_anon.pipeline.detection import FrameDetector
 
 _TELL_EVERY_SECONDS = 0.2
 _PR_SET_PDEATHSIG = 1
@@ -51,7 +51,7 @@ class Setup:
         """What gives the detections. Raises what loading it raises."""
         if self.detections is not None:
             return GivenDetections(self.detections)
-        return FrameDetector.load(self.config, self.registry or Registry(), self.recipes)
+        return load_detection(self.config, self.registry or Registry(), self.recipes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,9 +33,12 @@ class DeviceDetector(Detector):
         threshold: float,
         *,
         flip: bool = False,
+        weak_threshold: float | None = None,
     ) -> None:
         """As `Detector`, on another kind of runner. Raises ModelError for a network that takes no uint8 pictures."""
-        super().__init__(family, _Described(runner), scales, class_map, threshold, flip=flip)
+        super().__init__(
+            family, _Described(runner), scales, class_map, threshold, flip=flip, weak_threshold=weak_threshold
+        )
         (source, *more) = runner.inputs
         if more or source.dtype != np.uint8 or len(source.shape) != 4 or source.shape[3] != 3:
             raise ModelError(f"{family.name}: expected a network of one input, uint8 (N, H, W, 3), got {runner.inputs}")
@@ -48,9 +51,9 @@ class DeviceDetector(Detector):
         return self._family
 
     @property
-    def threshold(self) -> float:
-        """The least score of a candidate."""
-        return self._threshold
+    def weak_threshold(self) -> float:
+        """The least score of a candidate that may continue a track."""
+        return self._weak_threshold
 
     @property
     def class_map(self) -> NDArray[np.int32]:
@@ -76,6 +79,7 @@ class DeviceDetector(Detector):
             self._given_map,
             self._threshold,
             flip=self._flip,
+            weak_threshold=self._weak_threshold,
         )
 
     def close(self) -> None:
@@ -131,7 +135,12 @@ def load_device_detectors(
             wanted = config.detect.classes
             class_map = [wanted.index(name) if name in wanted else None for name in recipe.classes]
             threshold = config.detect.threshold or recipe.threshold
-            detectors.append(DeviceDetector(family, runner, recipe.scales, class_map, threshold, flip=recipe.flip))
+            weak = config.track.weak_threshold
+            detectors.append(
+                DeviceDetector(
+                    family, runner, recipe.scales, class_map, threshold, flip=recipe.flip, weak_threshold=weak
+                )
+            )
     except BaseException:
         for detector in detectors:
             detector.close()

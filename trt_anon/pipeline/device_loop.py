@@ -10,28 +10,32 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from trt_anon.config import PipelineConfig
+from trt_anon.config import PipelineConfig, TrackConfig
 from trt_anon.cuda.frames import BatchBuffer, BatchRing, FrameLayout
 from trt_anon.cuda.memory import DeviceMemory
 from trt_anon.cuda.traffic import Purpose
-from trt_anon.errors import OutOfDeviceMemory, TrtAnonError
+from trt_anon.errors import OutOfDeviceMemory, PipelineError, TrtAnonError
+from trt_anon.media import MediaInfo
 from trt_anon.pipeline.conveyor import Conveyor, Stage
 from trt_anon.pipeline.device_detector import DeviceDetector
-from trt_anon.pipeline.device_model import DeviceModel, Found
+from trt_anon.pipeline.device_model import DeviceModel, Found, Seen
 from trt_anon.pipeline.device_redaction import DeviceRedaction, whole_frame
 from trt_anon.pipeline.faults import FrameFaults
 from trt_anon.pipeline.loop import LoopReport
 from trt_anon.pipeline.redaction import Layer, Redaction
+from trt_anon.pipeline.tracking import TrackedFrames, most_waiting, seconds_of, to_hide
 from trt_anon.postprocess.weighted import MergeRule
 from trt_anon.sink.base import Sink
 from trt_anon.source.device import DeviceSource
-from trt_anon.types import Detections, Frame
+from trt_anon.track.sight import Sight
+from trt_anon.types import Detections, Frame, Tracks
 
 _log = logging.getLogger("trt_anon")
 
@@ -42,37 +46,6 @@ BATCHES_UNDER_WAY = 5
 """Being decoded, waiting for or in detection (two), in redaction, in the encoder's hands."""
 
 _END = object()
-
-
-class Settles(Protocol):
-    """What looks at detections over time: it gives each frame's final ones, in order, as soon as it knows them."""
-
-    @property
-    def look_ahead_frames(self) -> int:
-        """How many frames may wait for those after them; so many stay on the device longer."""
-        ...
-
-    def push(self, frame: Frame, found: Detections) -> Sequence[Detections]:
-        """Take in the next frame (its planes lie on a device); the final detections of frames that need not wait."""
-        ...
-
-    def finish(self) -> Sequence[Detections]:
-        """Those of all frames that still wait."""
-        ...
-
-
-class EachByItself:
-    """Every frame is settled by what was found in it."""
-
-    look_ahead_frames = 0
-
-    def push(self, frame: Frame, found: Detections) -> Sequence[Detections]:
-        """The frame's own detections."""
-        return (found,)
-
-    def finish(self) -> Sequence[Detections]:
-        """None wait."""
-        return ()
 
 
 @dataclass(eq=False)
@@ -86,6 +59,16 @@ class _Waiting:
     @property
     def settled(self) -> bool:
         return all(layers is not None for layers in self.layers)
+
+
+_Place = tuple[_Waiting, int]
+"""A frame: its batch, and its place in it."""
+
+
+def _most_waiting(info: MediaInfo, track: TrackConfig) -> int:
+    """How many frames the look-ahead may keep, on the device as everywhere."""
+    wanted = math.ceil(track.look_ahead_seconds * float(info.average_rate or 25)) + 1
+    return max(2, min(most_waiting(info, track), wanted))
 
 
 class DeviceLoop:
@@ -116,17 +99,19 @@ class DeviceLoop:
         redaction: Redaction,
         config: PipelineConfig,
         on_frame: Callable[[int], None] | None = None,
-        settles: Settles | None = None,
+        wanted: Callable[[Frame], bool] | None = None,
+        track: TrackConfig | None = None,
     ) -> LoopReport:
-        """Anonymize a whole video; see `loop.anonymize_frames`.
+        """Anonymize a whole video; see `loop.anonymize_frames`. Tracks know boxes alone: no picture leaves the device.
 
         A sink with an attribute `on_device` that is true is given frames whose planes lie on the device, all others
         such in host memory. Both must be done with a frame's planes when `write` returns.
         """
         start = time.perf_counter()
         try:
-            with contextlib.closing(self._stations(source, sink, settles or EachByItself())) as stations:
-                run = _Run(self.memory, stations, source, sink, redaction, config, settles or EachByItself())
+            tracking = None if track is None or track.track == "off" else track
+            with contextlib.closing(self._stations(source, sink, tracking)) as stations:
+                run = _Run(self.memory, stations, source, sink, redaction, config, wanted)
                 frames = run.through(on_frame)
                 began = time.perf_counter()
                 with self.memory.using():
@@ -137,13 +122,13 @@ class DeviceLoop:
             raise
         return LoopReport(frames, dict(run.objects), time.perf_counter() - start, run.busy_seconds, run.faults.counts)
 
-    def _stations(self, source: DeviceSource, sink: Sink, settles: Settles) -> _Stations:
+    def _stations(self, source: DeviceSource, sink: Sink, track: TrackConfig | None) -> _Stations:
         """Everything that needs memory, for the largest batch that it suffices for."""
         batch = self._batch
         while True:
             try:
                 with self.memory.using():
-                    made = _Stations(self, source, sink, settles, batch)
+                    made = _Stations(self, source, sink, track, batch)
             except OutOfDeviceMemory:
                 if batch == 1:
                     raise
@@ -153,8 +138,8 @@ class DeviceLoop:
                 self._batch = batch  # what did not fit will not fit next time
                 return made
 
-    def model(self, source: DeviceSource, ring: BatchRing) -> DeviceModel:
-        """The detectors for the frames of a source."""
+    def model(self, source: DeviceSource, ring: BatchRing, *, weak: bool) -> DeviceModel:
+        """The detectors for the frames of a source; weak: detections that only continue a track are given, too."""
         return DeviceModel(
             self._detectors,
             self.class_names,
@@ -162,6 +147,7 @@ class DeviceLoop:
             source.info,
             ring.buffers,
             self.memory,
+            weak=weak,
             graphs=self._graphs,
         )
 
@@ -169,12 +155,15 @@ class DeviceLoop:
 class _Stations:
     """The ring, the model and the redaction of one video, and their streams."""
 
-    def __init__(self, loop: DeviceLoop, source: DeviceSource, sink: Sink, settles: Settles, batch: int) -> None:
+    def __init__(
+        self, loop: DeviceLoop, source: DeviceSource, sink: Sink, track: TrackConfig | None, batch: int
+    ) -> None:
         memory, info = loop.memory, source.info
         self._memory = memory
         self.group = memory.group()
         self.to_host = not getattr(sink, "on_device", False)
-        batches = BATCHES_UNDER_WAY + -(-settles.look_ahead_frames // batch)
+        self.track, self.most_waiting = track, 0 if track is None else _most_waiting(info, track)
+        batches = BATCHES_UNDER_WAY + (0 if track is None else 1 + -(-self.most_waiting // batch))
         layout = FrameLayout.of(info.pixel_format, info.width_px, info.height_px)
         with contextlib.ExitStack() as undo:
             undo.callback(self.group.free)
@@ -182,7 +171,7 @@ class _Stations:
             self.ring = BatchRing(layout, batch, batches, memory, self.group, twin=twin)
             self.redaction = DeviceRedaction(memory)
             undo.callback(self.redaction.close)
-            self.model = loop.model(source, self.ring)
+            self.model = loop.model(source, self.ring, weak=track is not None)
             undo.pop_all()
         self.detecting, self.redacting = memory.new_stream(), memory.new_stream()
 
@@ -207,16 +196,17 @@ class _Run:
         sink: Sink,
         redaction: Redaction,
         config: PipelineConfig,
-        settles: Settles,
+        wanted: Callable[[Frame], bool] | None,
     ) -> None:
+        self._is_wanted = wanted or (lambda _frame: True)
         self._memory, self._stations, self._source, self._sink = memory, stations, source, sink
-        self._redaction, self._config, self._settles = redaction, config, settles
+        self._redaction, self._config = redaction, config
+        self._tracked = self._new_tracks()
         self.faults = FrameFaults(config.on_error)
         self.objects: Counter[str] = Counter()
         self.encode_seconds = 0.0
         self.busy_seconds: dict[str, float] = {}
         self._waiting: deque[_Waiting] = deque()
-        self._places: deque[tuple[_Waiting, int]] = deque()  # frames that are not settled yet
         self._failed: dict[int, TrtAnonError] = {}
 
     def through(self, on_frame: Callable[[int], None] | None) -> int:
@@ -263,7 +253,7 @@ class _Run:
         """Settle frames; the batches that are redacted by this, in order."""
         with self._memory.using():
             if batch is _END:
-                self._settle(self._settles.finish())
+                self._settle_all(lambda tracked: tracked.finish())
             else:
                 self._take_up(batch)
             ready = []
@@ -271,6 +261,8 @@ class _Run:
                 done = self._waiting.popleft()
                 self._finish(done)
                 ready.append(done.batch)
+            if batch is _END and self._waiting:
+                raise PipelineError("the tracker has kept frames back")
         return ready
 
     def _take_up(self, batch: BatchBuffer) -> None:
@@ -281,37 +273,71 @@ class _Run:
         )
         waiting = _Waiting(batch, [None] * len(batch.frames))
         self._waiting.append(waiting)
-        nothing = Detections.empty(self._redaction_classes)
         for place, (frame, seen) in enumerate(zip(batch.frames, found, strict=True)):
-            whole = True
+            known: Seen | None = None
             if frame.concealed:
-                self.faults.note_concealed(frame)
-            elif isinstance(seen, Detections):
-                whole = False
+                if self._is_wanted(frame):
+                    self.faults.note_concealed(frame)
+            elif isinstance(seen, Seen):
+                known = seen
             else:
-                self.faults.note("detect", frame, seen)
-            waiting.whole.append(whole)
-            self._places.append((waiting, place))
-            self._settle(self._settles.push(frame, seen if isinstance(seen, Detections) and not whole else nothing))
+                self._fault("detect", frame, seen)
+            waiting.whole.append(known is None)
+            if self._tracked is None:
+                self._settle((waiting, place), None if known is None else known.found)
+            else:
+                self._track((waiting, place), frame, known)
 
-    @property
-    def _redaction_classes(self) -> tuple[str, ...]:
-        return self._stations.model.class_names
+    def _track(self, item: _Place, frame: Frame, seen: Seen | None) -> None:
+        """Let the tracker know of a frame, and settle those that it knows enough about."""
+        sight = Sight(
+            seconds_of(frame, self._source.info),
+            frame.upright_size_px,
+            None,
+            None if seen is None else seen.found,
+            None if seen is None else seen.weak,
+        )
+        self._settle_all(lambda tracked: tracked.push(item, sight))
 
-    def _settle(self, settled: Sequence[Detections]) -> None:
-        """The oldest frames that wait are known now."""
-        for detections in settled:
-            waiting, place = self._places.popleft()
-            frame = waiting.batch.frames[place]
-            layers: tuple[Layer, ...] | None = None
-            if not waiting.whole[place]:
-                try:
-                    layers = self._redaction.layers(frame, detections)
-                    for class_id in detections.class_ids.tolist():
-                        self.objects[detections.class_names[class_id]] += 1
-                except Exception as error:  # noqa: BLE001 - raised again unless the frame is to be redacted whole
-                    self.faults.note("redact", frame, error)
-            waiting.layers[place] = whole_frame(frame) if layers is None else layers
+    def _settle_all(self, ask: Callable[[TrackedFrames[_Place]], Sequence[tuple[_Place, Tracks]]]) -> None:
+        if self._tracked is None:
+            return
+        try:
+            settled = [(item, to_hide(tracks)) for item, tracks in ask(self._tracked)]
+        except Exception as error:  # noqa: BLE001 - raised again unless frames are to be redacted whole
+            # It concerns all frames that wait, as in `tracking.TrackStage`.
+            for waiting, place in self._tracked.waiting():
+                self.faults.note("track", waiting.batch.frames[place], error)
+                waiting.whole[place] = True
+                self._settle((waiting, place), None)
+            self._tracked = self._new_tracks()
+        else:
+            for item, detections in settled:
+                self._settle(item, detections)
+
+    def _new_tracks(self) -> TrackedFrames[_Place] | None:
+        stations = self._stations
+        if stations.track is None:
+            return None
+        return TrackedFrames(stations.track, stations.model.class_names, stations.most_waiting)
+
+    def _fault(self, stage: str, frame: Frame, error: Exception) -> None:
+        if self._is_wanted(frame):
+            self.faults.note(stage, frame, error)
+
+    def _settle(self, item: _Place, detections: Detections | None) -> None:
+        """What has to be hidden in a frame is known now; None where it is not, and so all of it."""
+        waiting, place = item
+        frame = waiting.batch.frames[place]
+        layers: tuple[Layer, ...] | None = None
+        if detections is not None and not waiting.whole[place]:
+            try:
+                layers = self._redaction.layers(frame, detections)
+                for class_id in detections.class_ids.tolist() if self._is_wanted(frame) else ():
+                    self.objects[detections.class_names[class_id]] += 1
+            except Exception as error:  # noqa: BLE001 - raised again unless the frame is to be redacted whole
+                self._fault("redact", frame, error)
+        waiting.layers[place] = whole_frame(frame) if layers is None else layers
 
     def _finish(self, done: _Waiting) -> None:
         """Put the redaction of a batch on its stream, and the way of its frames to the host."""
@@ -322,7 +348,7 @@ class _Run:
         except (TrtAnonError, ValueError) as error:
             for frame, whole in zip(batch.frames, done.whole, strict=True):
                 if not whole:
-                    self.faults.note("redact", frame, error)
+                    self._fault("redact", frame, error)
             stations.redaction.apply(batch, [whole_frame(frame) for frame in batch.frames], stations.redacting)
         if stations.to_host and batch.host_block is not None:
             count = len(batch.frames)
@@ -335,6 +361,8 @@ class _Run:
         with self._memory.using():
             self._memory.wait(batch.redacted, "finished frames")
             for place, frame in enumerate(batch.frames):
+                if not self._is_wanted(frame):
+                    continue
                 on_host = self._stations.to_host and batch.host_planes is not None
                 planes = batch.host_planes[place] if on_host and batch.host_planes is not None else batch.planes[place]
                 self._sink.write(dataclasses.replace(frame, planes=planes))

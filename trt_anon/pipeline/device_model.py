@@ -29,6 +29,7 @@ from trt_anon.pipeline.device_detector import DeviceDetector, Ready
 from trt_anon.postprocess.merge_cuda import CandidateList, MergeCuda
 from trt_anon.postprocess.nms_cuda import MAX_CANDIDATES, NmsCuda
 from trt_anon.postprocess.nms_cuda import Status as NmsStatus
+from trt_anon.postprocess.weak import MOST_WEAK, combine_with_weak
 from trt_anon.postprocess.weighted import MergeRule, combine
 from trt_anon.preprocess.letterbox_cuda import LetterboxCuda
 from trt_anon.preprocess.views import View
@@ -37,7 +38,19 @@ from trt_anon.types import Detections, Frame
 MAX_FOUND = 1024
 """Objects per frame; a frame with more is a fault, never one of which some are left out."""
 
-Found = Detections | TrtAnonError
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What was found in a frame, and what only may continue a track; None where that was not asked for."""
+
+    found: Detections
+    weak: Detections | None = None
+
+    def __repr__(self) -> str:  # boxes are personal data
+        return "Seen()"
+
+
+Found = Seen | TrtAnonError
 """What is in a frame, or why that is not known."""
 
 
@@ -87,18 +100,21 @@ class DeviceModel:
         memory: DeviceMemory,
         *,
         landmarks: bool = False,
+        weak: bool = False,
         graphs: bool = True,
     ) -> None:
         self.class_names = tuple(class_names)
         self._memory, self._info, self._rules = memory, info, tuple(rules)
         self._batch = buffers[0].capacity
+        self._weak = weak
+        self._thresholds = _thresholds(detectors, len(self.class_names))
         self._group = memory.group()
         self._letterbox = LetterboxCuda(accounting=memory.traffic)
         self._merge = MergeCuda(accounting=memory.traffic)
         self._nms = NmsCuda(accounting=memory.traffic)
         try:
             self._looks = [look for detector in detectors for look in self._looks_of(detector)]
-            simple = len(set(self._rules)) == 1 and self._rules[0].fusion == "nms"
+            simple = len(set(self._rules)) == 1 and self._rules[0].fusion == "nms" and self._thresholds is not None
             self.decoded_on_host = not (simple and all(self._prepare_decoding(look, landmarks) for look in self._looks))
             if not self.decoded_on_host:
                 self._prepare_merging(landmarks)
@@ -294,7 +310,7 @@ class DeviceModel:
         look.decode.batch(
             look.outputs[0],
             look.view.plan.target_hw_px,
-            look.detector.threshold,
+            look.detector.weak_threshold if self._weak else look.detector.threshold,
             boxes_xyxy=found.boxes_xyxy,
             scores=found.scores,
             class_ids=found.class_ids,
@@ -343,35 +359,58 @@ class DeviceModel:
         except TrtAnonError as error:
             return error
 
-    def _from_outputs(self, slot: _Slot, place: int) -> Detections:
+    def _from_outputs(self, slot: _Slot, place: int) -> Seen:
         passes = []
         for look, host in zip(self._looks, slot.outputs, strict=True):
             part, row = divmod(place, self._batch // len(look.outputs))
             own = {name: np.array(array[part][row : row + 1]) for name, array in host.items()}
-            passes.append(look.detector.collect(look.view, Ready(own)))
-        return combine(passes, self.class_names, self._rules)
+            passes.append((look.detector.collect(look.view, Ready(own), weak=self._weak), look.detector.threshold))
+        if self._weak:
+            return Seen(*combine_with_weak(passes, self.class_names, self._rules))
+        return Seen(combine([one for one, _ in passes], self.class_names, self._rules))
 
-    def _from_results(self, slot: _Slot, place: int) -> Detections:
+    def _from_results(self, slot: _Slot, place: int) -> Seen:
         found = fields_of(slot.results, self._wanted, self._offsets)
+        dropped = False
         for number, look in enumerate(self._looks):
             status = found[f"decode {number}"][place]
             if status & BROKEN:
                 check_status(look.detector.family.name, np.array([status], np.int32))
-            if status & Status.CANDIDATES_DROPPED:
-                raise too_many(look.detector.family.name)
+            dropped |= bool(status & Status.CANDIDATES_DROPPED)
         status, count = int(found["nms"][place]), int(found["counts"][place])
         if status & NmsStatus.NOT_FINITE or count < 0:
             raise ModelError("boxes or scores are not finite; do not trust this model or device")
-        if count > MAX_FOUND or status & (NmsStatus.KEPT_DROPPED | NmsStatus.CANDIDATES_DROPPED):
+        dropped |= count > MAX_FOUND or bool(status & (NmsStatus.KEPT_DROPPED | NmsStatus.CANDIDATES_DROPPED))
+        kept = slice(min(count, MAX_FOUND))
+        marks, scores = found.get("landmarks"), found["scores"][place, kept]
+        class_ids = found["class_ids"][place, kept]
+        assert self._thresholds is not None
+        strong = scores >= self._thresholds[class_ids]
+        # The best are kept, so with a weak one among them none of the others was dropped.
+        if dropped and strong.all():
             raise too_many(self._looks[0].detector.family.name)
-        marks = found.get("landmarks")
-        return Detections(
-            found["boxes"][place, :count].copy(),
-            found["scores"][place, :count].copy(),
-            found["class_ids"][place, :count].copy(),
-            self.class_names,
-            None if marks is None else marks[place, :count].copy(),
-        )
+        parts = [
+            Detections(
+                found["boxes"][place, kept][chosen],
+                scores[chosen],
+                class_ids[chosen],
+                self.class_names,
+                None if marks is None else marks[place, kept][chosen],
+            )
+            for chosen in (np.flatnonzero(strong), np.flatnonzero(~strong)[:MOST_WEAK])
+        ]
+        return Seen(parts[0], parts[1] if self._weak else None)
+
+
+def _thresholds(detectors: Sequence[DeviceDetector], classes: int) -> NDArray[np.float32] | None:
+    """The threshold of each class; None where its detectors have several."""
+    found = np.zeros(classes, np.float32)
+    for detector in detectors:
+        for class_id in detector.class_map[detector.class_map >= 0].tolist():
+            if found[class_id] not in (0, np.float32(detector.threshold)):
+                return None
+            found[class_id] = detector.threshold
+    return found
 
 
 def too_many(family: str) -> ModelError:

@@ -169,15 +169,12 @@ def _best_runtime() -> Literal["openvino", "onnxruntime"]:
 
 
 def _gpu_state() -> str:
-    driver = Path("/proc/driver/nvidia/version").exists()
-    found = "an NVIDIA driver is here, but" if driver else "there is no NVIDIA driver on this machine, and"
-    return f"{found} this version has no GPU runtime"
+    return "pictures in host memory are a CPU's work" if find_gpus() else why_no_gpu()
 
 
 @functools.cache  # says it once per process, however many models are loaded
 def _say_cpu() -> None:
-    driver = Path("/proc/driver/nvidia/version").exists()
-    _log.log(logging.WARNING if driver else logging.INFO, "running on the CPU: %s", _gpu_state())
+    _log.info("running on the CPU: %s", _gpu_state())
 
 
 @functools.cache

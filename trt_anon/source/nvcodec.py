@@ -22,6 +22,7 @@ from trt_anon.media import MediaInfo
 from trt_anon.source.device import NVDEC_SURFACES, surface_info
 from trt_anon.source.ledger import Ledger
 from trt_anon.source.pyav import BARE, PyAVSource
+from trt_anon.source.span import Span, check_key
 from trt_anon.types import Frame
 
 if TYPE_CHECKING:
@@ -98,10 +99,12 @@ class NvcodecSource:
 
     needs_twin = False
 
-    def __init__(self, path: str | Path, memory: DeviceMemory) -> None:
+    def __init__(self, path: str | Path, memory: DeviceMemory, span: Span | None = None) -> None:
+        """span: the part of the video to give; None is all of it."""
         self._av = require("av", "reading video")
         self._codec = open_codec()
         self._path, self._memory = Path(path), memory
+        self._span = span or Span(None, None)
         first = PyAVSource(self._path, threads=1)  # the first frame says what the stream is
         try:
             plain = first.info
@@ -128,7 +131,7 @@ class NvcodecSource:
         except BaseException:
             self.close()
             raise
-        self._index = 0
+        self._index = self._span.first_index
 
     @property
     def info(self) -> MediaInfo:
@@ -197,20 +200,34 @@ class NvcodecSource:
         rate = info.average_rate or Fraction(25)
         step = 1 / (rate * info.time_base)
         ledger = Ledger(str(self._path), info.codec, info.time_base, step if bare else None, counted=name == "avi")
-        books = _Times()
-        at: int | None = None
+        books, span = _Times(), self._span
+        at: int | None = span.seek_pts
+        key_pts: int | None = None
         try:
+            if span.seek_pts is not None:
+                container.seek(span.seek_pts, stream=stream)
             for packet in self._packets(container, stream):
                 ledger.packet(packet)
                 books.enter(packet)
+                if key_pts is None:
+                    key_pts = check_key(self._path, span.seek_pts, packet.pts, packet.is_keyframe, ledger)
                 at = packet.pts if packet.pts is not None else at
                 for part in self._parts(packet, stream):
-                    yield from self._shown(part, books, ledger)
+                    for shown in self._shown(part, books, ledger, key_pts):
+                        if span.seek_pts is None or shown[1] >= span.seek_pts:
+                            yield shown
+                        if span.stop_pts is not None and shown[1] >= span.stop_pts:
+                            return
         except (self._av.FFmpegError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise InputError(f"{self._path} is damaged or cut off near {ledger.time(at)}: {reason}") from error
-        yield from self._shown(None, books, ledger)
-        if "mov" in name and ledger.packets_read < len(stream.index_entries):
+        for shown in self._shown(None, books, ledger, key_pts):
+            if span.seek_pts is None or shown[1] >= span.seek_pts:
+                yield shown
+            if span.stop_pts is not None and shown[1] >= span.stop_pts:
+                return
+        whole = span.seek_pts is None and span.stop_pts is None
+        if whole and "mov" in name and ledger.packets_read < len(stream.index_entries):
             raise InputError(
                 f"{self._path} is cut off near {ledger.time(at)}: "
                 f"{ledger.packets_read} of {len(stream.index_entries)} frames are there"
@@ -231,7 +248,9 @@ class NvcodecSource:
         parts: list[Packet[VideoStream]] = self._bitstream.filter(packet)
         return parts
 
-    def _shown(self, part: Packet[VideoStream] | None, books: _Times, ledger: Ledger) -> Iterator[tuple[Any, int, int]]:
+    def _shown(
+        self, part: Packet[VideoStream] | None, books: _Times, ledger: Ledger, key_pts: int | None
+    ) -> Iterator[tuple[Any, int, int]]:
         data = self._codec.PacketData()
         if part is None:  # an empty packet makes the decoder give what it holds
             data.bsl_data, data.bsl = 0, 0
@@ -244,7 +263,8 @@ class NvcodecSource:
             raise DeviceFailed(f"{self._path}: NVDEC failed: {error}") from error
         for picture in pictures:
             decoded = books.frame(int(picture.getPTS()))
-            if decoded is not None:
+            before = self._span.seek_pts is not None and decoded is not None and (decoded.pts or 0) < (key_pts or 0)
+            if decoded is not None and not before:  # else it may lack what it refers to
                 yield picture, ledger.frame(decoded), decoded.duration  # type: ignore[arg-type]
 
 

@@ -73,10 +73,14 @@ class SpanSource(PyAVSource):
         ledger.finish()
 
     def _check_key(self, pts: int | None, is_key: bool, ledger: Ledger) -> int | None:
-        wanted = self._span.seek_pts
-        if wanted is not None and (not is_key or pts is None or pts > wanted):
-            raise InputError(
-                f"{self._path}: its index does not lead to the key frame at {ledger.time(wanted)}; anonymize it whole, "
-                "with --segment 0"
-            )
-        return pts
+        return check_key(self._path, self._span.seek_pts, pts, is_key, ledger)
+
+
+def check_key(path: Path, wanted: int | None, pts: int | None, is_key: bool, ledger: Ledger) -> int | None:
+    """The time of the first packet after a seek. Raises InputError unless it is a key frame at or before `wanted`."""
+    if wanted is not None and (not is_key or pts is None or pts > wanted):
+        raise InputError(
+            f"{path}: its index does not lead to the key frame at {ledger.time(wanted)}; anonymize it whole, "
+            "with --segment 0"
+        )
+    return pts

@@ -1,0 +1,142 @@
+"""The way that one file's frames take: through the CPU's stages, or through those of a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from trt_anon.config import AnonymizeConfig
+from trt_anon.job.device_detection import DeviceDetection
+from trt_anon.job.inputs import Task
+from trt_anon.media import MediaInfo
+from trt_anon.pipeline.detecting import Detecting, DetectsFiles
+from trt_anon.pipeline.device_engine import DeviceEngine
+from trt_anon.pipeline.loop import LoopReport, anonymize_frames
+from trt_anon.pipeline.redaction import Redaction
+from trt_anon.sink.base import Sink
+from trt_anon.source.base import Source
+from trt_anon.source.device import DeviceSource
+from trt_anon.source.images import ImageSource
+from trt_anon.source.pyav import PyAVSource
+from trt_anon.source.span import Span, SpanSource
+from trt_anon.types import Frame
+
+OnFrame = Callable[[int], None]
+Wanted = Callable[[Frame], bool]
+Result = TypeVar("Result")
+
+
+class Way(Protocol):
+    """An opened file, and how its frames get to a sink."""
+
+    @property
+    def info(self) -> MediaInfo:
+        """What is known before the first frame, in the pixel format that the sink will be given."""
+        ...
+
+    def take(
+        self, sink: Sink, redaction: Redaction, on_frame: OnFrame | None, wanted: Wanted | None = None
+    ) -> LoopReport:
+        """Anonymize all frames; see `pipeline.loop.anonymize_frames`."""
+        ...
+
+    def close(self) -> None:
+        """Release the file."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HostWay:
+    """Through the stages of the CPU."""
+
+    source: Source
+    detecting: Detecting
+    config: AnonymizeConfig
+
+    @property
+    def info(self) -> MediaInfo:
+        """See `Way.info`."""
+        return self.source.info
+
+    def take(
+        self, sink: Sink, redaction: Redaction, on_frame: OnFrame | None, wanted: Wanted | None = None
+    ) -> LoopReport:
+        """See `Way.take`."""
+        return anonymize_frames(
+            self.source,
+            sink,
+            self.detecting,
+            redaction,
+            self.config.pipeline,
+            on_frame,
+            wanted,
+            self.config.track,
+        )
+
+    def close(self) -> None:
+        """See `Way.close`."""
+        self.source.close()
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceWay:
+    """Through a GPU."""
+
+    source: DeviceSource
+    engine: DeviceEngine
+
+    @property
+    def info(self) -> MediaInfo:
+        """See `Way.info`."""
+        return self.source.info
+
+    def take(
+        self, sink: Sink, redaction: Redaction, on_frame: OnFrame | None, wanted: Wanted | None = None
+    ) -> LoopReport:
+        """See `Way.take`."""
+        return self.engine.anonymize(self.source, sink, redaction, on_frame, wanted)
+
+    def close(self) -> None:
+        """See `Way.close`."""
+        self.source.close()
+
+
+def open_source(task: Task, config: AnonymizeConfig) -> Source:
+    """The source on the CPU for a task's kind of file."""
+    if task.kind == "image":
+        return ImageSource(task.source)
+    conceal = config.pipeline.on_error == "redact-frame"
+    return PyAVSource(task.source, threads=config.runtime.threads, conceal_damage=conceal)
+
+
+def open_way(
+    task: Task,
+    config: AnonymizeConfig,
+    detector: DetectsFiles,
+    engine: DeviceEngine | None = None,
+    span: Span | None = None,
+) -> Way:
+    """Open a file for its way. engine: the device it takes, None for the CPU; span: of a video, which part of it."""
+    if engine is not None:
+        return DeviceWay(engine.open_source(task.source, span), engine)
+    source = (
+        open_source(task, config) if span is None else SpanSource(task.source, span, threads=config.runtime.threads)
+    )
+    try:
+        return HostWay(source, detector.for_source(task.source), config)
+    except BaseException:
+        source.close()
+        raise
+
+
+def on_a_device(task: Task, detector: DetectsFiles, work: Callable[[DeviceEngine | None], Result]) -> Result:
+    """Do a task's work on a device where it is a video and there are devices, on another where that one fails."""
+    if task.kind == "video" and isinstance(detector, DeviceDetection):
+        return detector.workers.run(work)
+    return work(None)
+
+
+def videos_at_once(detector: DetectsFiles) -> int:
+    """How many videos of a job run at the same time."""
+    return detector.workers.count if isinstance(detector, DeviceDetection) else 1

@@ -1,0 +1,105 @@
+"""Loaded detectors on one device, and videos through them: several at once, each with buffers of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from trt_anon.config import AnonymizeConfig
+from trt_anon.cuda.memory import DeviceMemory
+from trt_anon.models.recipe import Recipe
+from trt_anon.models.registry import Registry
+from trt_anon.pipeline.detection import merge_rule
+from trt_anon.pipeline.device_detector import DeviceDetector, load_device_detectors
+from trt_anon.pipeline.device_loop import DeviceLoop
+from trt_anon.pipeline.loop import LoopReport
+from trt_anon.pipeline.redaction import Redaction
+from trt_anon.runtime.runner_memory import CudaRunnerMemory
+from trt_anon.sink.base import Sink
+from trt_anon.source.device import DeviceSource
+from trt_anon.source.device_choice import open_device_source
+from trt_anon.source.span import Span
+from trt_anon.types import Frame
+
+
+class DeviceEngine:
+    """The detectors of a configuration on one device; thread safe.
+
+    Raises what `load_device_detectors` does.
+    """
+
+    def __init__(
+        self, config: AnonymizeConfig, recipes: Sequence[Recipe], registry: Registry, memory: DeviceMemory
+    ) -> None:
+        self.memory = memory
+        self._config, self._recipes = config, tuple(recipes)
+        with memory.using():
+            runners = CudaRunnerMemory(memory.device) if memory.side == "cupy" else None
+            self._first: list[DeviceDetector] | None = load_device_detectors(recipes, config, registry, runners)
+        self._made: list[list[DeviceDetector]] = [self._first]
+        self._idle: list[DeviceLoop] = [self._loop(self._first)]
+        self._lock = threading.Lock()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that are looked for."""
+        return self._config.detect.classes
+
+    def open_source(self, path: Path, span: Span | None = None) -> DeviceSource:
+        """The frames of a video, or of a part of it, on this device; see `open_device_source`."""
+        with self.memory.using():
+            return open_device_source(
+                path,
+                self.memory,
+                self._config.pipeline.decoder,
+                threads=self._config.runtime.threads,
+                conceal_damage=self._config.pipeline.on_error == "redact-frame",
+                span=span,
+            )
+
+    def anonymize(
+        self,
+        source: DeviceSource,
+        sink: Sink,
+        redaction: Redaction,
+        on_frame: Callable[[int], None] | None = None,
+        wanted: Callable[[Frame], bool] | None = None,
+    ) -> LoopReport:
+        """Anonymize a video; see `DeviceLoop.anonymize`."""
+        with self._borrowed() as loop:
+            return loop.anonymize(source, sink, redaction, self._config.pipeline, on_frame, wanted, self._config.track)
+
+    def close(self) -> None:
+        """Free all models."""
+        with self._lock:
+            made, self._made, self._first = self._made, [], None
+            self._idle.clear()
+        for detectors in made:
+            for detector in detectors:
+                detector.close()
+
+    @contextlib.contextmanager
+    def _borrowed(self) -> Iterator[DeviceLoop]:
+        """A loop that nobody else uses: detectors serve one stream at a time."""
+        with self._lock:
+            loop = self._idle.pop() if self._idle else None
+        if loop is None:
+            loop = self._another()
+        try:
+            yield loop
+        finally:
+            with self._lock:
+                self._idle.append(loop)
+
+    def _another(self) -> DeviceLoop:
+        with self._lock, self.memory.using():
+            detectors = [detector.another() for detector in self._made[0]]
+            self._made.append(detectors)
+        return self._loop(detectors)
+
+    def _loop(self, detectors: Sequence[DeviceDetector]) -> DeviceLoop:
+        rules = [merge_rule(name, self._recipes) for name in self.class_names]
+        batch = self._config.pipeline.batch
+        return DeviceLoop(detectors, self.class_names, rules, self.memory, batch=batch)
