@@ -185,6 +185,23 @@ def test_no_cap_on_the_number_of_objects(finder: Anonymizer, spots: ModuleType, 
     assert not spots.shows_white(shown(tmp_path / "b.png")[0][..., :3])
 
 
+def test_no_cap_on_the_number_of_objects_in_video(
+    finder: Anonymizer, clips: ModuleType, spots: ModuleType, tmp_path: Path
+) -> None:
+    """Tracks and their association included; the grid moves, so that every object does."""
+    size = (384, 256)
+
+    def draw(index: int) -> av.VideoFrame:
+        places = [(x + 2 * index, y) for x in range(2, 360, 16) for y in range(2, 246, 16)]
+        rgb = spots.with_spots(spots.dark(*size), *places, size=4)
+        return av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
+
+    source = clips.make_clip(tmp_path / "a.mp4", size=size, frames=4, draw=draw, options={"crf": "8"})
+    report = finder.file(source, tmp_path / "b.mp4")
+    assert report.objects["face"] >= 4 * 23 * 16
+    assert not any(spots.shows_white(frame) for _, frame in gray_frames(tmp_path / "b.mp4"))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tiff"])
 def test_a_picture_with_a_rotation_tag(

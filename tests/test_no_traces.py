@@ -114,6 +114,17 @@ def test_the_summary_holds_counts_and_the_names_of_files_alone(run: Run, inputs:
     assert numbers(report)
 
 
+def test_a_crash_dumps_no_memory() -> None:
+    """It would hold clear frames."""
+    code = (
+        "import resource; from trt_anon.cli import main; resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit("
+        "resource.RLIMIT_CORE)[1],) * 2); main.app = lambda: print(resource.getrlimit(resource.RLIMIT_CORE)[0]); "
+        "main.run()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "0"
+
+
 SHIM = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>

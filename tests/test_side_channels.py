@@ -432,3 +432,78 @@ def test_times_of_the_file_stay_when_asked(
     with Anonymizer(nothing.config, file_times="keep") as made:
         made.file(source, tmp_path / f"c.{suffix}")
     assert (tmp_path / f"c.{suffix}").stat().st_mtime_ns == then
+
+
+def motion_jpeg(path: Path, *pictures: bytes) -> Path:
+    """A clip whose packets are these files."""
+    with av.open(str(path), "w") as write:
+        stream = write.add_mux_stream("mjpeg", width=64, height=48, time_base=Fraction(1, 25))
+        for number, data in enumerate(pictures):
+            packet = av.Packet(data)
+            packet.pts = packet.dts = number
+            packet.time_base, packet.duration, packet.stream = Fraction(1, 25), 1, stream
+            write.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("codec", ["same", "h264", "hevc", "vp9", "av1"])
+@pytest.mark.parametrize("with_exif", [False, True])
+def test_what_every_frame_of_motion_jpeg_carries(
+    with_exif: bool, codec: str, nothing: Anonymizer, spots: ModuleType, tmp_path: Path
+) -> None:
+    """Decoders hand profiles and EXIF on with the frame, and encoders write what came with it."""
+    picture = Image.fromarray(spots.dark(64, 48))
+    out = io.BytesIO()
+    picture.save(out, "JPEG", icc_profile=profile_with_words(), comment=SECRET.encode())
+    source = motion_jpeg(tmp_path / "a.mkv", *[jpeg(picture) if with_exif else out.getvalue()] * 3)
+    assert tells(source)
+    with Anonymizer(nothing.config, codec=codec) as made:
+        report = made.file(source, tmp_path / "b.mkv")
+    assert report.frames == 3
+    assert not tells(tmp_path / "b.mkv")
+    assert b"ICC_PROFILE" not in (tmp_path / "b.mkv").read_bytes()
+
+
+@pytest.mark.parametrize(("orientation", "degrees"), [(1, 0), (6, 90), (3, 180), (8, 270)])
+def test_motion_jpeg_that_is_turned_by_its_exif(
+    orientation: int, degrees: int, faces: ModuleType, spots: ModuleType, tmp_path: Path
+) -> None:
+    """EXIF goes, its turning stays."""
+    from trt_anon.source.pyav import PyAVSource
+
+    tags = Image.Exif()
+    tags[0x0112], tags[0x010E] = orientation, SECRET
+    out = io.BytesIO()
+    Image.fromarray(spots.dark(64, 48)).save(out, "JPEG", exif=tags)
+    source = PyAVSource(motion_jpeg(tmp_path / "a.mkv", out.getvalue(), out.getvalue()))
+    expected = faces.MATRICES[degrees]
+    assert source.info.orientation == orientation
+    assert (source.info.display_matrix or (65536,))[:5] == (expected or (65536,))[:5]
+
+
+def captioned(path: Path, source: Path) -> Path:
+    """A bare H.264 stream with a closed caption (CTA-708 in a registered message, ATSC A/53 part 4) in every frame."""
+    words = b"ErikaM"
+    triples = b"".join(b"\xfc" + words[n : n + 2] for n in range(0, 6, 2))
+    payload = b"\xb5\x00\x31GA94\x03" + bytes([0x40 | 3]) + b"\xff" + triples + b"\xff"
+    message = b"\0\0\0\1\x06\x04" + bytes([len(payload)]) + payload + b"\x80"
+    data = source.read_bytes()
+    slices = [m.start() for m in re.finditer(rb"\x00\x00\x01[\x65\x41\x01\x61]", data)]
+    for at in reversed(slices):
+        at -= data[at - 1] == 0
+        data = data[:at] + message + data[at:]
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("codec", ["same", "hevc"])
+def test_closed_captions_go_with_the_subtitles(
+    codec: str, nothing: Anonymizer, clips: ModuleType, tmp_path: Path
+) -> None:
+    plain = clips.make_clip(tmp_path / "plain.h264", frames=6, options={"bf": "0", "x264-params": "slices=1:aud=0"})
+    source = captioned(tmp_path / "a.h264", plain)
+    for subtitles in ("copy", "drop"):
+        target = tmp_path / f"{subtitles}.mp4"
+        with Anonymizer(nothing.config, codec=codec, subtitles=subtitles) as made:
+            assert made.file(source, target).frames == 6
+        assert holds(target, b"GA94") is (subtitles == "copy")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import resource
 import signal
 import sys
 from typing import Annotated, NoReturn
@@ -76,6 +77,8 @@ def _terminated(number: int, _frame: object) -> NoReturn:
 def run() -> None:
     """Entry point of the command."""
     signal.signal(signal.SIGTERM, _terminated)
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))  # a core dump would hold clear frames
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that is no valid UTF-8 must not end the job
     try:

@@ -24,6 +24,7 @@ class Encoder:
     pixel_formats: what it takes. odd_sizes: whether width and height may be odd where chroma is subsampled.
     reorders: whether it makes B-frames, whose decoding times are then the encoder's own.
     preset_option: the option that a preset sets. tells_aspect: the stream itself names the shape of its pixels.
+    writes_side_data: it writes EXIF and colour profiles that came with a decoded frame, which therefore must not.
     """
 
     family: str
@@ -37,6 +38,7 @@ class Encoder:
     odd_sizes: bool = True
     reorders: bool = False
     tells_aspect: bool = True
+    writes_side_data: bool = False
 
     def quantizer(self, quality: int | None) -> int:
         """Setting for a quality of 1 to 100, never worse for a higher one; None is visually lossless."""
@@ -101,7 +103,7 @@ ENCODERS: Mapping[str, Encoder] = {
             "av1", "libsvtav1", frozenset(("yuv420p", "yuv420p10le")), 8, 22, 63, "preset", "10", tells_aspect=False
         ),
         Encoder("mpeg4", "mpeg4", frozenset(("yuv420p",)), 2, 2, 31, "", ""),
-        Encoder("mjpeg", "mjpeg", frozenset(_YUV8), 1, 2, 31, "", ""),
+        Encoder("mjpeg", "mjpeg", frozenset(_YUV8), 1, 2, 31, "", "", writes_side_data=True),
     )
 }  # fmt: skip
 """Encoders by codec family (FFmpeg's codec names)."""

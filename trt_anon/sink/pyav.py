@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -273,7 +274,8 @@ class PyAVSink:
             raise OutputError(f"{self._path}: presentation times do not increase at frame {frame.index}")
         self._last_pts = pts
         self._start_pts = pts if self._start_pts is None else self._start_pts
-        picture = picture_of(frame, self._format)
+        bare = replace(frame, native=None) if self._encoder.writes_side_data else frame
+        picture = picture_of(bare, self._format)
         shown = (
             frame.duration if frame.duration is not None else frame.native.duration if frame.native is not None else 0
         )

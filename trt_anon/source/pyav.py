@@ -285,10 +285,20 @@ def _chain(
 
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
-    side_data: Any = frame.side_data
+    try:
+        side_data: Any = frame.side_data
+    except ValueError:  # PyAV knows no EXIF, which comes with motion JPEG: of the turning, the angle remains
+        return _TURNED.get(frame.rotation % 360)
     found = side_data.get("DISPLAYMATRIX")
     return None if found is None else tuple(int(v) for v in np.frombuffer(bytes(found), np.int32)[:9])
 
+
+# By what PyAV calls the rotation, in degrees counterclockwise.
+_TURNED = {
+    90: (0, -65536, 0, 65536, 0, 0, 0, 0, 1 << 30),
+    180: (-65536, 0, 0, 0, -65536, 0, 0, 0, 1 << 30),
+    270: (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30),
+}
 
 _TURNS = {
     (True, 1, 1): Orientation.NORMAL,
