@@ -35,8 +35,8 @@ def test_every_part_is_measured(measured: tuple[Result, Path]) -> None:
     assert [case["name"] for case in figures["cases"]] == ["256x144, 0 faces", "256x144, 2 faces"]
     for case in figures["cases"]:
         assert list(case["parts"]) == [
-            *("decode", "preprocess", "engine", "postprocess", "detect", "redact", "encode"),
-            *("pipeline", "pipeline + encode"),
+            *("decode", "preprocess", "engine", "postprocess", "detect", "track", "redact"),
+            *("encode", "pipeline", "pipeline + encode"),
         ]
         for part in case["parts"].values():
             assert 0 < part["fps"]["low"] <= part["fps"]["median"] <= part["fps"]["high"]

@@ -21,12 +21,13 @@ from trt_anon.models.registry import Registry
 from trt_anon.pipeline.detection import FrameDetector
 from trt_anon.pipeline.loop import anonymize_frames
 from trt_anon.pipeline.redaction import Redaction
+from trt_anon.pipeline.tracking import TrackStage
 from trt_anon.runtime.base import Tensor
 from trt_anon.runtime.select import open_runner
 from trt_anon.sink.base import Sink
 from trt_anon.sink.pyav import PyAVSink
 from trt_anon.source.pyav import PyAVSource
-from trt_anon.types import Frame
+from trt_anon.types import Detections, Frame
 
 STAGES = ("preprocess", "postprocess", "redact", "encode")
 """Parts that are measured only if every stage is asked for."""
@@ -69,12 +70,16 @@ class HostSubject:
             self.parts |= {"postprocess": self._postprocess}
         self.parts |= {"detect": self._detect}
         if stages:
+            if config.track.track == "on":
+                self.parts |= {"track": self._track}
             self.parts |= {"redact": self._redact}
             if encode:
                 self.parts |= {"encode": self._encode}
         self.parts |= {"pipeline": lambda: self._whole(encode=False)}
         if encode:
             self.parts |= {"pipeline + encode": lambda: self._whole(encode=True)}
+        self._redacted_objects = 0.0
+        self._looked: list[_Looked] = []
         self._frames: list[Frame] = []
         self._feeds: list[list[tuple[RunnerTap, dict[str, Tensor]]]] = []
 
@@ -109,10 +114,10 @@ class HostSubject:
         self._count = len(self._frames)
         self._detector.prepare(self._info)
         self._mode("record")
-        self._found = []
+        self._looked = []
         for frame in self._frames:
             before = [len(tap.feeds) for tap in self._taps]
-            self._found.append(self._detector.submit(frame).result())
+            self._looked.append(_Looked(*self._detector.submit(frame).result_with_weak()))
             self._feeds.append(
                 [(tap, feeds) for tap, start in zip(self._taps, before, strict=True) for feeds in tap.feeds[start:]]
             )
@@ -121,8 +126,8 @@ class HostSubject:
 
     @property
     def found_per_frame(self) -> float:
-        """Objects found, on average."""
-        return sum(len(found) for found in self._found) / max(len(self._found), 1)
+        """Objects redacted, on average."""
+        return self._redacted_objects
 
     def _mode(self, mode: Mode) -> None:
         for tap in self._taps:
@@ -159,18 +164,29 @@ class HostSubject:
         pending = [self._detector.submit(frame) for frame in self._frames]
         clock = Clock()
         with clock:
-            clock.each(pending, lambda one: one.result())
+            clock.each(pending, lambda one: one.result_with_weak())
         self._mode("pass")
         return clock.done(self._count)
 
     def _detect(self) -> Pass:
         clock = Clock()
         with clock:
-            clock.windowed(self._frames, self._detector.submit, lambda pending: pending.result(), _IN_FLIGHT)
+            clock.windowed(self._frames, self._detector.submit, lambda p: p.result_with_weak(), _IN_FLIGHT)
+        return clock.done(self._count)
+
+    def _track(self) -> Pass:
+        def failed(_stage: str, _frame: Frame, error: Exception) -> None:
+            raise error
+
+        stage = TrackStage(self._info, self._detector.class_names, self._config.track, failed)
+        clock = Clock()
+        with clock:
+            clock.each(zip(self._frames, self._looked, strict=True), stage.push)
+            stage.finish()
         return clock.done(self._count)
 
     def _redact(self) -> Pass:
-        pairs = zip(self._frames, self._found, strict=True)
+        pairs = zip(self._frames, [looked.found for looked in self._looked], strict=True)
         clock = Clock()
         with clock:
             clock.each(pairs, lambda pair: self._redaction.apply(*pair))
@@ -208,7 +224,22 @@ class HostSubject:
                 source, sink, self._detector, self._redaction, self._config.pipeline, track=self._config.track
             )
             source.close()
+        self._redacted_objects = sum(report.objects.values()) / max(report.frames, 1)
         return clock.done(report.frames)
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """Detections that are there already, as the tracker takes them."""
+
+    found: Detections
+    weak: Detections
+
+    def result(self) -> Detections:
+        return self.found
+
+    def result_with_weak(self) -> tuple[Detections, Detections]:
+        return self.found, self.weak
 
 
 class NoSink:

@@ -198,7 +198,8 @@ def shares_of(passes: Mapping[str, Sequence[Pass]], *, cores: int | None) -> dic
         shares["pipeline + encode of pipeline"] = ratio(wall["pipeline"], "pipeline + encode")
     if cores is not None:
         for whole in _WHOLE:
-            stages = ["decode", "detect", "redact", *(["encode"] if "encode" in whole else [])]
+            stages = ["decode", "detect", *(["track"] if "track" in passes else []), "redact"]
+            stages += ["encode"] if "encode" in whole else []
             if whole not in wall or not all(stage in passes for stage in stages):
                 continue
             cpu = [sum(passes[s][n].cpu_seconds / passes[s][n].frames for s in stages) for n in range(len(wall[whole]))]
