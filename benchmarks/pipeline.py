@@ -31,7 +31,7 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def drawn(device: str, seconds: float) -> BenchResult:
+def drawn(device: str, seconds: float, frames: int | None) -> BenchResult:
     """1080p with few and many faces; on a GPU also other sizes and batches."""
     sizes = ((1280, 720), (1920, 1080), (3840, 2160)) if device == "cuda" else ((1920, 1080),)
     settings = BenchSettings(
@@ -42,15 +42,16 @@ def drawn(device: str, seconds: float) -> BenchResult:
         seconds=seconds,
         stages=True,
         encode=device == "cpu",
+        frames=frames,
     )
     return run_bench(settings, make_config(device=device), say=say)
 
 
-def real(data: Path, scratch: Path, seconds: float) -> dict[str, BenchResult]:
+def real(data: Path, scratch: Path, seconds: float, frames: int | None) -> dict[str, BenchResult]:
     """The first frames of a clip as it is, and enlarged to 1080p."""
     results = {}
-    for name, size, frames in (("768x432", None, 120), ("1920x1080", (1920, 1080), 60)):
-        clip = make_clip(data / REAL, scratch / f"{name}.mp4", frames=frames, size_px=size)
+    for name, size, length in (("768x432", None, 120), ("1920x1080", (1920, 1080), 60)):
+        clip = make_clip(data / REAL, scratch / f"{name}.mp4", frames=frames or length, size_px=size)
         results[name] = run_bench(
             BenchSettings(source=clip, seconds=seconds, stages=True), make_config(device="cpu"), say=say
         )
@@ -72,16 +73,17 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared", help="folder that holds data/")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each part of each clip")
+    parser.add_argument("--frames", type=int, default=None, help="of each clip, where the usual ones take too long")
     parser.add_argument("--result", type=Path, default=None, help="result file to write into")
     arguments = parser.parse_args()
 
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        results = {"drawn": drawn(arguments.device, arguments.seconds)}
+        results = {"drawn": drawn(arguments.device, arguments.seconds, arguments.frames)}
         if arguments.device == "cpu":
             if (arguments.data / REAL).exists():
-                results |= real(arguments.data, scratch, arguments.seconds)
+                results |= real(arguments.data, scratch, arguments.seconds, arguments.frames)
             else:
                 figures["missing"] = {"real clips": f"no {REAL} in the data folder"}
             figures["memory_1080p"] = memory(scratch)
