@@ -23,7 +23,7 @@ from trt_anon.pipeline.device_detector import load_device_detectors
 from trt_anon.source.device import UploadSource
 from trt_anon.source.pyav import PyAVSource
 
-BATCH, FRAMES = 1, 30
+BATCH, FRAMES = 1, 42
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,8 @@ def case(tmp_path_factory):
     assert changed
     recipe = folder / "small.toml"
     recipe.write_text(small)
-    config = make_config(device="cpu", runtime="onnxruntime", precision="f32", threads=1, detectors=(str(recipe),))
+    options = {"runtime": "onnxruntime", "precision": "f32", "threads": 1, "look_ahead_seconds": 0.1}
+    config = make_config(device="cpu", detectors=(str(recipe),), **options)
     registry = Registry()
     recipes = choose_recipes(config, registry)
     config = with_growth(config, recipes)

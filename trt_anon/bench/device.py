@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from trt_anon.bench.device_steady import SteadySink, TimedDeviceSource
+from trt_anon.bench.device_steady import SteadySink, TimedDeviceSource, warm_batches
 from trt_anon.bench.device_tap import DeviceTap
 from trt_anon.bench.device_tap import Mode as TapMode
 from trt_anon.bench.part import Clock, Pass
@@ -381,10 +381,15 @@ class DeviceSubject:
         setting, memory = self._s, self._memory
         clock = Clock()
         with memory.using(), closing(setting.open_source()) as source:
-            sink = SteadySink(self._encoder(source.info) if encode else None, clock, memory, setting.batch)
+            warm = warm_batches(setting.batch, source.info, setting.config.track)
+            sink = SteadySink(self._encoder(source.info) if encode else None, clock, memory, setting.batch, warm)
             with clock:
                 report = self._loop.anonymize(
-                    TimedDeviceSource(source, sink), sink, self._redaction, setting.config.pipeline
+                    TimedDeviceSource(source, sink),
+                    sink,
+                    self._redaction,
+                    setting.config.pipeline,
+                    track=setting.config.track,
                 )
         self.frames = report.frames
         self.found_per_frame = sum(report.objects.values()) / max(report.frames, 1)

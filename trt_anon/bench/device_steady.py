@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
 from trt_anon.bench.part import Clock
 from trt_anon.bench.result import Traffic
+from trt_anon.config import TrackConfig
 from trt_anon.cuda.frames import BatchBuffer
 from trt_anon.cuda.memory import DeviceMemory
 from trt_anon.cuda.traffic import Totals
@@ -15,6 +17,12 @@ from trt_anon.pipeline.device_loop import BATCHES_UNDER_WAY
 from trt_anon.sink.base import Sink
 from trt_anon.source.device import DeviceSource
 from trt_anon.types import Frame
+
+
+def warm_batches(batch: int, info: MediaInfo, track: TrackConfig) -> int:
+    """After how many batches every buffer that a pipeline may have was launched once, and recorded once."""
+    waiting = 0.0 if track.track == "off" else track.look_ahead_seconds * float(info.average_rate or 25) + 1
+    return 2 * (BATCHES_UNDER_WAY + 1 + math.ceil(waiting / batch))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +41,11 @@ class SteadySink:
     both ends the pipeline is full, so what is under way cancels out.
     """
 
-    def __init__(self, inner: Sink | None, clock: Clock, memory: DeviceMemory, batch: int) -> None:
+    def __init__(self, inner: Sink | None, clock: Clock, memory: DeviceMemory, batch: int, warm: int) -> None:
+        """warm: batches after which the steady state begins."""
         self._inner, self._clock, self._memory, self._batch = inner, clock, memory, batch
         self.on_device = inner is None
-        self._warm = 2 * BATCHES_UNDER_WAY * batch
+        self._warm = warm * batch
         self.started: dict[int, float] = {}
         self._written = 0
         self._begin: _Moment | None = None

@@ -9,15 +9,14 @@ from trt_anon._optional import require
 from trt_anon.bench.device import DeviceSetting, DeviceSubject
 from trt_anon.config import AnonymizeConfig
 from trt_anon.cuda.cuda_memory import CudaMemory
-from trt_anon.errors import DeviceMissing, PackageMissing
+from trt_anon.errors import DeviceMissing, MissingError
 from trt_anon.models.recipe import Recipe
 from trt_anon.models.registry import Registry
 from trt_anon.pipeline.device_detector import load_device_detectors
 from trt_anon.runtime.gpu import find_gpus, why_no_gpu
 from trt_anon.runtime.runner_memory import CudaRunnerMemory
-from trt_anon.source.device import DeviceSource, UploadSource
-from trt_anon.source.nvcodec import NvcodecSource
-from trt_anon.source.pyav import PyAVSource
+from trt_anon.source.device import DeviceSource
+from trt_anon.source.device_choice import open_device_source
 
 
 def gpu_bus_id(device: int = 0) -> str:
@@ -49,7 +48,7 @@ def open_on_gpu(
         recipes=recipes,
         detectors=load_device_detectors(recipes, config, registry, CudaRunnerMemory(memory.device)),
         memory=memory,
-        open_source=_opener(clip, memory, missing),
+        open_source=_opener(clip, memory, config, missing),
         scratch=scratch,
         stages=stages,
         encode=encode,
@@ -57,10 +56,16 @@ def open_on_gpu(
     return DeviceSubject(setting, missing)
 
 
-def _opener(clip: Path, memory: CudaMemory, missing: dict[str, str]) -> Callable[[], DeviceSource]:
-    try:
-        NvcodecSource(clip, memory).close()
-    except (DeviceMissing, PackageMissing) as error:
-        missing["decoding on the GPU"] = str(error)
-        return lambda: UploadSource(PyAVSource(clip), memory, surface="nvdec")
-    return lambda: NvcodecSource(clip, memory)
+def _opener(
+    clip: Path, memory: CudaMemory, config: AnonymizeConfig, missing: dict[str, str]
+) -> Callable[[], DeviceSource]:
+    decoder = config.pipeline.decoder
+    if decoder == "auto":
+        try:
+            open_device_source(clip, memory, "nvcodec").close()
+        except MissingError as error:
+            missing["decoding on the GPU"] = str(error).removeprefix(f"{clip}: ")
+            decoder = "pyav"
+        else:
+            decoder = "nvcodec"
+    return lambda: open_device_source(clip, memory, decoder, threads=config.runtime.threads)

@@ -32,7 +32,7 @@ Say = Callable[[str], None]
 _HELD_BYTES = 256 << 20
 """Decoded frames of a clip that are held in memory for the stages that run alone."""
 _MAX_FRAMES = 120
-_GPU_FRAMES, _GPU_LEAST, _GPU_BATCHES = 60, 600, 40
+_GPU_FRAMES, _GPU_LEAST, _GPU_BATCHES = 60, 900, 40
 """Of a clip for a GPU: frames that are drawn, and at least so many, and so many batches, by repetition."""
 _MIN_ROUNDS, _MAX_ROUNDS = 3, 101
 _HOURS = 10_000
