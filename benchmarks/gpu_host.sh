@@ -39,7 +39,7 @@ if [ -z "$python" ]; then
   driver=$(sed -n 's/.* \([0-9]\{3,\}\)\.[0-9.]* .*/\1/p' /proc/driver/nvidia/version 2>/dev/null | head -1)
   cuda=13
   [ -n "$driver" ] && [ "$driver" -lt 580 ] && cuda=12
-  for package in "cupy-cuda${cuda}x>=13.6" "nvidia-cuda-nvrtc$([ $cuda = 12 ] && echo -cu12)" "PyNvVideoCodec>=2.1,<3" \
+  for package in "cupy-cuda${cuda}x[ctk]>=14" "PyNvVideoCodec>=2.1,<3" \
     "nvidia-dali-cuda${cuda}0>=2,<3" "tensorrt-cu$cuda>=10.13" "tensorrt-rtx-cu$cuda>=1.4,<2"; do
     echo "installing $package" >&2
     install "$package" 2>/dev/null || missing+=(--not-installed "${package%%[>=]*}")

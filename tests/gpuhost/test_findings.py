@@ -96,7 +96,7 @@ PROBLEMS = {
     "no CuPy": (
         replace(SOUND, packages=with_packages(cupy_cuda13x=None)),
         "CuPy is not installed",
-        "pip install cupy-cuda13x",
+        "pip install 'cupy-cuda13x[ctk]'",
     ),
     "old GPU": (replace(SOUND, gpus=(Gpu("Tesla P100", "sm_60", 16 << 30),)), "older than Turing", "--device cpu"),
     "stub of TensorRT": (

@@ -134,7 +134,9 @@ def _kernels(host: GpuHost) -> Iterator[Finding]:
             )
     if not any(name.startswith("cupy") for name in host.packages):
         family = min(13, host.driver_cuda[0]) if host.driver_cuda else 13
-        yield Finding("problem", "CuPy is not installed: no kernel can be launched", f"pip install cupy-cuda{family}x")
+        yield Finding(
+            "problem", "CuPy is not installed: no kernel can be launched", f"pip install 'cupy-cuda{family}x[ctk]'"
+        )
 
 
 def _engines(host: GpuHost) -> Iterator[Finding]:
