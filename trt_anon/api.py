@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_anon.config import AnonymizeConfig, validated
+from trt_anon.cuda.foreign import is_foreign
 from trt_anon.errors import UsageError
 from trt_anon.files import hash_of
 from trt_anon.job.cutting import Cutting
 from trt_anon.job.detections import write_coco
-from trt_anon.job.device_detection import load_detection
+from trt_anon.job.device_detection import DeviceDetection, load_detection
 from trt_anon.job.files import Event, OnEvent, anonymize_file, anonymize_files, open_source
 from trt_anon.job.given import GivenDetections
 from trt_anon.job.inputs import Plan, Task, check_apart, is_folder, plan
@@ -29,6 +30,7 @@ from trt_anon.job.worker import Setup
 from trt_anon.models.registry import Registry
 from trt_anon.pipeline.detecting import DetectsFiles
 from trt_anon.pipeline.detection import FrameDetector, PendingDetections, choose_recipes, with_growth
+from trt_anon.pipeline.device_arrays import DeviceArrays
 from trt_anon.pipeline.loop import detect_frames
 from trt_anon.pipeline.redaction import Redaction
 from trt_anon.types import PIXEL_FORMATS, Detections, Frame
@@ -182,16 +184,20 @@ class Anonymizer:
             return anonymize_side_by_side(job, self._setup, self._detector.class_names, workers=workers, **options)
         return anonymize_files(job, self.config, self._detector, **options)
 
-    def detect(self, frames: Frames | Sequence[Frames]) -> list[Detections]:
+    def detect(self, frames: Any, *, stream: Any = None) -> list[Detections]:
         """Find objects in RGB pictures.
 
         frames: uint8 (N, H, W, 3), or a list of (H, W, 3) arrays of any sizes. Gives one Detections per picture, in
-        its pixels. The arrays are not changed.
+        its pixels. The arrays are not changed. With a GPU, also (N, H, W, 3) arrays that lie there, of CuPy, PyTorch,
+        PyCUDA, DALI and others (`cuda.foreign`): nothing is copied; stream: on which they are ready, CuPy's, PyTorch's,
+        PyCUDA's or a handle, by default CuPy's current one.
         """
         self._check_open()
         detector = self._detector
         if not isinstance(detector, FrameDetector):
             raise UsageError("this Anonymizer takes detections from a file, which are of files; it detects nothing")
+        if is_foreign(frames):
+            return self._arrays().detect(frames, stream)
         found: list[Detections] = []
         pending: deque[PendingDetections] = deque()
         for frame in _as_frames(frames):
@@ -234,19 +240,21 @@ class Anonymizer:
     def redact(
         self, frames: Sequence[Frames], detections: Sequence[Detections], out: Sequence[Frames] | None = None
     ) -> Sequence[Frames]: ...
-    def redact(
-        self,
-        frames: Frames | Sequence[Frames],
-        detections: Sequence[Detections],
-        out: Frames | Sequence[Frames] | None = None,
-    ) -> Frames | Sequence[Frames]:
+    @overload
+    def redact(self, frames: Any, detections: Sequence[Detections], out: Any = None, *, stream: Any = None) -> Any: ...
+    def redact(self, frames: Any, detections: Sequence[Detections], out: Any = None, *, stream: Any = None) -> Any:
         """Destroy detected objects in RGB pictures.
 
         frames: as for `detect`. out: where the result goes, shaped like `frames`; the same object redacts in place,
-        None makes a copy. Returns the result. Raises UsageError, before anything is changed, where `out` cannot be
-        written or does not fit.
+        None makes a copy. Returns the result. Arrays on a GPU are redacted in place only, in the order of the stream,
+        without waiting. Raises UsageError, before anything is changed, where `out` cannot be written or does not fit.
         """
         self._check_open()
+        if is_foreign(frames):
+            if out is not frames:
+                raise UsageError("arrays on a GPU are redacted in place: pass out=frames, or a copy of yours as both")
+            self._arrays().redact(frames, detections, self._redaction, stream)
+            return out
         if len(frames) != len(detections):
             raise UsageError(f"{len(frames)} frames but detections for {len(detections)}")
         _as_frames(frames)
@@ -258,6 +266,11 @@ class Anonymizer:
         for frame, found in zip(targets, detections, strict=True):
             self._redaction.apply(frame, found)
         return out
+
+    def _arrays(self) -> DeviceArrays:
+        if not isinstance(self._detector, DeviceDetection):
+            raise UsageError("arrays of other libraries need the device cuda; give NumPy arrays to a CPU")
+        return self._detector.engines[0].arrays
 
     def _check_open(self) -> None:
         if self._closed:

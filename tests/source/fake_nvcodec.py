@@ -35,6 +35,7 @@ class DecodedFrame:
 
 class Decoder:
     def __init__(self, codec: str, fail_at: int | None = None) -> None:
+        self.waited = 0
         self._context = av.CodecContext.create(codec, "r")
         self._room: np.ndarray | None = None
         self._fail_at, self._pictures = fail_at, 0
@@ -47,6 +48,9 @@ class Decoder:
         else:
             frames = self._context.decode(None)
         return [self._picture(frame) for frame in frames]
+
+    def WaitOnCUStream(self, stream: int) -> None:  # noqa: N802
+        self.waited += 1
 
     def _picture(self, frame: av.VideoFrame) -> DecodedFrame:
         self._pictures += 1
@@ -73,23 +77,25 @@ class Decoder:
         return DecodedFrame([luma, chroma], frame.pts)
 
 
-def module(engines: int = 1, fail_at: int | None = None) -> ModuleType:
-    """The module, with so many decoder engines, failing at a picture."""
+def module(engines: int = 1, fail_at: int | None = None, own_stream: bool = False) -> ModuleType:
+    """The module, with so many decoder engines, failing at a picture, refusing others' streams."""
     fake: Any = ModuleType("PyNvVideoCodec")
     fake.cudaVideoCodec = SimpleNamespace(**NAMES)
     fake.PacketData = PacketData
 
     def caps(gpuid: int = 0, codec: str = "h264", chromaformat: int = 1, bitdepth: int = 8) -> dict[str, int]:
-        return {"num_decoder_engines": engines, "max_width": 4096, "max_height": 4096}
+        return {"num_decoder_engines": engines, "width_max": 4096, "height_max": 4096}
 
     def create(
         gpuid: int = 0,
         codec: str = "h264",
-        cudacontext: int = 0,
-        cudastream: int = 0,
+        cudacontext: int | None = None,
+        cudastream: int | None = None,
         usedevicememory: bool = False,
     ) -> Decoder:
         assert usedevicememory
+        if own_stream and cudastream is not None:
+            raise RuntimeError("cudastream input argument does not correspond to cudacontext argument")
         return Decoder(codec, fail_at)
 
     fake.GetDecoderCaps, fake.CreateDecoder = caps, create

@@ -113,6 +113,15 @@ def test_nvdec_frames(nvdec, clips, tmp_path, codec, options):
     assert totals.within
 
 
+def test_a_decoder_with_a_stream_of_its_own(monkeypatch, clips, tmp_path):
+    monkeypatch.setitem(sys.modules, "PyNvVideoCodec", fake(own_stream=True))
+    path, memory = clips.make_clip(tmp_path / "clip.mp4", frames=12), HostMemory()
+    source = NvcodecSource(path, memory)
+    decoder = source._decoder
+    assert_as_on_a_cpu(collected(source, memory), path)
+    assert 0 < decoder.waited == memory.traffic.totals.waits["decoded frames"] <= 13
+
+
 def test_pictures_that_an_edit_list_hides(nvdec, clips, tmp_path):
     path = clips.make_clip(tmp_path / "cut.mp4", times=list(range(-4, 8)), options={"g": "4", "bf": "2"})
     memory = HostMemory()

@@ -12,6 +12,7 @@ from trt_anon.cuda.memory import DeviceMemory
 from trt_anon.models.recipe import Recipe
 from trt_anon.models.registry import Registry
 from trt_anon.pipeline.detection import merge_rule
+from trt_anon.pipeline.device_arrays import DeviceArrays
 from trt_anon.pipeline.device_detector import DeviceDetector, load_device_detectors
 from trt_anon.pipeline.device_loop import DeviceLoop
 from trt_anon.pipeline.loop import LoopReport
@@ -22,6 +23,9 @@ from trt_anon.source.device import DeviceSource
 from trt_anon.source.device_choice import open_device_source
 from trt_anon.source.span import Span
 from trt_anon.types import Frame
+
+ARRAYS_BATCH = 8
+"""Frames of a caller that are detected in together, where nobody says."""
 
 
 class DeviceEngine:
@@ -41,6 +45,8 @@ class DeviceEngine:
         self._made: list[list[DeviceDetector]] = [self._first]
         self._idle: list[DeviceLoop] = [self._loop(self._first)]
         self._lock = threading.Lock()
+        self._arrays: DeviceArrays | None = None
+        self._arrays_lock = threading.Lock()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -71,8 +77,23 @@ class DeviceEngine:
         with self._borrowed() as loop:
             return loop.anonymize(source, sink, redaction, self._config.pipeline, on_frame, wanted, self._config.track)
 
+    @property
+    def arrays(self) -> DeviceArrays:
+        """What works on arrays of a caller, with models of its own; made when it is asked for."""
+        with self._arrays_lock:
+            if self._arrays is None:
+                detectors = self._another_set()
+                rules = [merge_rule(name, self._recipes) for name in self.class_names]
+                batch = self._config.pipeline.batch or ARRAYS_BATCH
+                self._arrays = DeviceArrays(detectors, self.class_names, rules, self.memory, batch)
+            return self._arrays
+
     def close(self) -> None:
         """Free all models."""
+        with self._arrays_lock:
+            if self._arrays is not None:
+                self._arrays.close()
+                self._arrays = None
         with self._lock:
             made, self._made, self._first = self._made, [], None
             self._idle.clear()
@@ -94,10 +115,13 @@ class DeviceEngine:
                 self._idle.append(loop)
 
     def _another(self) -> DeviceLoop:
+        return self._loop(self._another_set())
+
+    def _another_set(self) -> list[DeviceDetector]:
         with self._lock, self.memory.using():
             detectors = [detector.another() for detector in self._made[0]]
             self._made.append(detectors)
-        return self._loop(detectors)
+        return detectors
 
     def _loop(self, detectors: Sequence[DeviceDetector]) -> DeviceLoop:
         rules = [merge_rule(name, self._recipes) for name in self.class_names]

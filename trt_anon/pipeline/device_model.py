@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from trt_anon.cuda.frames import BatchBuffer
 from trt_anon.cuda.memory import DeviceMemory, Graph, fields_of, packed_offsets
 from trt_anon.cuda.traffic import Purpose
 from trt_anon.detect.decode_cuda import BROKEN, DecodeCuda, Status, check_status
@@ -34,6 +33,16 @@ from trt_anon.postprocess.weighted import MergeRule, combine
 from trt_anon.preprocess.letterbox_cuda import LetterboxCuda
 from trt_anon.preprocess.views import View
 from trt_anon.types import Detections, Frame
+
+
+class Batch(Protocol):
+    """What detection needs of a batch: the planes of `capacity` frames, of which it holds so many as `frames`."""
+
+    capacity: int
+    planes: list[tuple[Any, ...]]
+    frames: list[Frame]
+    filled: Any
+
 
 MAX_FOUND = 1024
 """Objects per frame; a frame with more is a fault, never one of which some are left out."""
@@ -96,7 +105,7 @@ class DeviceModel:
         class_names: Sequence[str],
         rules: Sequence[MergeRule],
         info: MediaInfo,
-        buffers: Sequence[BatchBuffer],
+        buffers: Sequence[Batch],
         memory: DeviceMemory,
         *,
         landmarks: bool = False,
@@ -134,7 +143,11 @@ class DeviceModel:
         self._slots.clear()
         self._group.free()
 
-    def enqueue(self, batch: BatchBuffer, stream: Any) -> None:
+    def rebind(self, batch: Batch) -> None:
+        """Take note that a batch's planes lie elsewhere now; for models without graphs."""
+        self._slots[id(batch)].frames = self._frames_of(batch)
+
+    def enqueue(self, batch: Batch, stream: Any) -> None:
         """Put the detection of a filled batch on the stream, and the copy of what it finds to the host."""
         slot, memory = self._slots[id(batch)], self._memory
         memory.after(stream, batch.filled)
@@ -147,7 +160,7 @@ class DeviceModel:
         slot.warm = True  # kernels are loaded, so the next run can be recorded
         slot.done = memory.record(stream)
 
-    def collect(self, batch: BatchBuffer) -> list[Found]:
+    def collect(self, batch: Batch) -> list[Found]:
         """Wait for what was found in each frame of a batch; an error stands for a frame of which nothing is known."""
         slot = self._slots[id(batch)]
         self._memory.wait(slot.done, "detections")
@@ -241,9 +254,9 @@ class DeviceModel:
         )
         self._groups = group.empty((batch, total), np.int32)
 
-    def _slot(self, buffer: BatchBuffer) -> _Slot:
+    def _frames_of(self, batch: Batch) -> list[Frame]:
         info = self._info
-        frames = [
+        return [
             Frame(
                 planes=planes,
                 pixel_format=info.pixel_format,
@@ -253,8 +266,11 @@ class DeviceModel:
                 orientation=info.orientation,
                 pixel_aspect=info.sample_aspect_ratio,
             )
-            for planes in buffer.planes
+            for planes in batch.planes
         ]
+
+    def _slot(self, batch: Batch) -> _Slot:
+        frames = self._frames_of(batch)
         if not self.decoded_on_host:
             return _Slot(frames, self._memory.pinned((self._result_bytes,)))
         pinned = self._memory.pinned

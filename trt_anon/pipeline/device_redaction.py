@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trt_anon.config import RedactConfig
-from trt_anon.cuda.frames import BatchBuffer
 from trt_anon.cuda.memory import DeviceMemory
 from trt_anon.cuda.traffic import Purpose
 from trt_anon.errors import OutOfDeviceMemory
@@ -34,6 +33,12 @@ def whole_frame(frame: Frame) -> tuple[Layer, ...]:
     return (Layer(_WHOLE, (Region(0.0, 0.0, width, height, "box", max(width, height)),)),)
 
 
+class HasFrames(Protocol):
+    """A batch: its frames lie on the device."""
+
+    frames: list[Frame]
+
+
 class DeviceRedaction:
     """Redacts batches on one stream, in workspaces of its own. workspace_bytes: to begin with.
 
@@ -52,7 +57,7 @@ class DeviceRedaction:
         self._staging.clear()
         self._group.free()
 
-    def apply(self, batch: BatchBuffer, layers: Sequence[tuple[Layer, ...]], stream: Any) -> None:
+    def apply(self, batch: HasFrames, layers: Sequence[tuple[Layer, ...]], stream: Any) -> None:
         """Put the redaction of a batch on the stream; `layers` of each of its frames, in any order.
 
         The layers of one configuration are redacted together, the weaker configuration first, as for single frames.

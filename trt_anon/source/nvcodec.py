@@ -84,7 +84,7 @@ def why_not_nvcodec(info: MediaInfo, codec_module: Any, device: int) -> str | No
     )
     if not caps.get("num_decoder_engines", 0):
         return f"this GPU has no NVDEC for {info.codec} of {info.pixel_format.bit_depth} bits"
-    widest, highest = caps.get("max_width", 0), caps.get("max_height", 0)
+    widest, highest = caps.get("width_max", 0), caps.get("height_max", 0)
     if (widest and info.width_px > widest) or (highest and info.height_px > highest):
         return f"this GPU's NVDEC decodes {info.codec} up to {widest}x{highest}"
     return None
@@ -117,13 +117,7 @@ class NvcodecSource:
         name, self._filter = _CODECS[plain.codec]
         self._stream = memory.new_stream()  # the decoder's own copies are on it, too, and so in order with those here
         with memory.using():
-            self._decoder = self._codec.CreateDecoder(
-                gpuid=memory.device,
-                codec=getattr(self._codec.cudaVideoCodec, name),
-                cudacontext=memory.context(),
-                cudastream=memory.handle(self._stream),
-                usedevicememory=True,
-            )
+            self._decoder, self._shares_stream = self._open_decoder(getattr(self._codec.cudaVideoCodec, name))
         check_readable(self._path)
         self._container: InputContainer | None = open_input(self._path)
         try:
@@ -132,6 +126,22 @@ class NvcodecSource:
             self.close()
             raise
         self._index = self._span.first_index
+
+    def _open_decoder(self, codec: Any) -> tuple[Any, bool]:
+        """A decoder, and whether its own copies are on this source's stream.
+
+        Not every release takes the stream of CuPy's context; those that refuse work on one of their own.
+        """
+        memory = self._memory
+        options = {"gpuid": memory.device, "codec": codec, "usedevicememory": True}
+        shared = {"cudacontext": memory.context(), "cudastream": memory.handle(self._stream)}
+        refused: Exception | None = None
+        for more in (shared, {}):
+            try:
+                return self._codec.CreateDecoder(**options, **more), bool(more)
+            except Exception as error:  # noqa: BLE001 - the binding raises its own exceptions, of no common base
+                refused = error
+        raise DeviceFailed(f"{self._path}: NVDEC does not start: {refused}") from refused
 
     @property
     def info(self) -> MediaInfo:
@@ -259,6 +269,8 @@ class NvcodecSource:
             data.pts = data.dts = part.pts if part.pts is not None else 0
         try:
             pictures = self._decoder.Decode(data)
+            if pictures and not self._shares_stream:
+                self._decoder.WaitOnCUStream(self._memory.handle(self._stream))
         except Exception as error:  # the binding raises its own exceptions, of no common base
             raise DeviceFailed(f"{self._path}: NVDEC failed: {error}") from error
         for picture in pictures:
@@ -266,6 +278,9 @@ class NvcodecSource:
             before = self._span.seek_pts is not None and decoded is not None and (decoded.pts or 0) < (key_pts or 0)
             if decoded is not None and not before:  # else it may lack what it refers to
                 yield picture, ledger.frame(decoded), decoded.duration  # type: ignore[arg-type]
+        if pictures and not self._shares_stream:
+            # synchronises: the decoder's next pictures take the memory of these, on a stream of its own
+            self._memory.wait(self._memory.record(self._stream), "decoded frames")
 
 
 class _Times:
