@@ -54,6 +54,7 @@ def case(tmp_path_factory):
         stages=True,
         encode=True,
         copy_bytes=1 << 20,
+        videos=2,
     )
     made = measure(DeviceSubject(setting, {"a": "reason"}), clip, 1, BATCH, 1e-9, None, lambda _line: None)
     assert memory.used_bytes == 0, "everything is freed"
@@ -63,12 +64,12 @@ def case(tmp_path_factory):
 def test_every_part_is_measured(case):
     assert list(case.parts) == [
         *("decode", "preprocess", "engine", "around the engine", "detect", "redact", "encode"),
-        *("pipeline", "pipeline + encode"),
+        *("pipeline", "pipeline + encode", "decode x2", "pipeline x2"),
     ]
     assert all(part.fps.runs == 3 and part.fps.low > 0 for part in case.parts.values())
     assert case.frames == FRAMES
     assert case.found_per_frame > 0
-    assert set(case.hours_per_10000) == {"pipeline", "pipeline + encode"}
+    assert set(case.hours_per_10000) == {"pipeline", "pipeline + encode", "pipeline x2"}
 
 
 def test_shares_are_those_of_a_device(case):
@@ -77,6 +78,7 @@ def test_shares_are_those_of_a_device(case):
         "pipeline of decoder",
         "pipeline of bare engine",
         "pipeline of the slower of both",
+        "pipeline x2 of the slower of decode x2 and bare engine",
         "pipeline + encode of pipeline",
         "preprocess of copy bandwidth",
         "redact of copy bandwidth",

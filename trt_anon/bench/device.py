@@ -15,7 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from trt_anon.bench.device_steady import SteadySink, TimedDeviceSource, warm_batches
+from trt_anon.bench.device_several import SeveralVideos
+from trt_anon.bench.device_steady import SteadySink, TimedDeviceSource, decode_steadily, warm_batches
 from trt_anon.bench.device_tap import DeviceTap
 from trt_anon.bench.device_tap import Mode as TapMode
 from trt_anon.bench.part import Clock, Pass
@@ -48,8 +49,8 @@ _IN_FLIGHT = 1  # beside the one being submitted, as in the pipeline
 class DeviceSetting:
     """What a subject measures with.
 
-    open_source: opens the clip anew. detectors: for this subject alone. copy_bytes: of the array whose copy measures
-    the device's bandwidth.
+    open_source: opens the clip anew. detectors: for this subject alone. videos: how many at once are measured besides.
+    copy_bytes: of the array whose copy measures the device's bandwidth.
     """
 
     clip: Path
@@ -62,6 +63,7 @@ class DeviceSetting:
     scratch: Path
     stages: bool
     encode: bool
+    videos: int = 1
     copy_bytes: int = 1 << 30
 
 
@@ -99,6 +101,13 @@ class DeviceSubject:
         self.parts |= {"pipeline": lambda: self._whole(encode=False)}
         if setting.encode:
             self.parts |= {"pipeline + encode": lambda: self._whole(encode=True)}
+        if setting.videos > 1:
+            self._several = SeveralVideos(
+                setting.videos, setting.batch, setting.config, setting.detectors, rules, memory, setting.open_source
+            )
+            self._undo.callback(self._several.close)
+            self.parts |= {f"decode x{setting.videos}": self._several.decode}
+            self.parts |= {f"pipeline x{setting.videos}": self._several.pipeline}
         self.frames = 0
         self.found_per_frame = 0.0
         self.traffic: Traffic | None = None
@@ -144,6 +153,7 @@ class DeviceSubject:
                 self._found = [seen.found for seen in self._model.collect(self._buffers[0]) if isinstance(seen, Seen)]
             for tap in self._taps:
                 tap.keep()
+            self._waited(memory.record(None))  # the copies are on the current stream
             self._pictures = self._inputs()
             self._device_redaction = DeviceRedaction(memory)
             self._undo.callback(self._device_redaction.close)
@@ -196,23 +206,11 @@ class DeviceSubject:
 
     def _decode(self) -> Pass:
         memory = self._memory
-        frames, last = 0, None
         clock = Clock()
         with memory.using(), clock, closing(self._s.open_source()) as source:
-            number, count = 0, self._s.batch
-            while count == self._s.batch:
-                buffer = self._buffers[number % BUFFERS]
-                if source.needs_twin and number >= BUFFERS:
-                    self._waited(buffer.filled)  # its memory on the host is in use until then
-                start = time.perf_counter()
-                count = source.fill(buffer)
-                clock.latencies.append(time.perf_counter() - start)
-                frames, number = frames + count, number + 1
-                last = buffer.filled
-            self._waited(last)
-        self.frames = frames
+            frames, seconds = decode_steadily(source, self._buffers, memory, clock)
         self._refill()
-        return clock.done(frames)
+        return Pass(frames, seconds, clock.cpu_seconds, tuple(clock.latencies))
 
     def _refill(self) -> None:
         """Decoding left the end of the clip in the buffers: put its beginning back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trt_anon.bench.part import Clock
@@ -23,6 +24,26 @@ def warm_batches(batch: int, info: MediaInfo, track: TrackConfig) -> int:
     """After how many batches every buffer that a pipeline may have was launched once, and recorded once."""
     waiting = 0.0 if track.track == "off" else track.look_ahead_seconds * float(info.average_rate or 25) + 1
     return 2 * (BATCHES_UNDER_WAY + 1 + math.ceil(waiting / batch))
+
+
+def decode_steadily(
+    source: DeviceSource, buffers: Sequence[BatchBuffer], memory: DeviceMemory, clock: Clock
+) -> tuple[int, float]:
+    """(frames, seconds) of decoding alone, from the end of the first batch on: a decoder takes a while to be made."""
+    batch = buffers[0].capacity
+    count = source.fill(buffers[0])
+    memory.wait(buffers[0].filled, "measuring")
+    begin, frames, number, last = time.perf_counter(), 0, 1, buffers[0].filled
+    while count == batch:
+        buffer = buffers[number % len(buffers)]
+        if source.needs_twin and number >= len(buffers):
+            memory.wait(buffer.filled, "measuring")  # its memory on the host is in use until then
+        start = time.perf_counter()
+        count = source.fill(buffer)
+        clock.latencies.append(time.perf_counter() - start)
+        frames, number, last = frames + count, number + 1, buffer.filled
+    memory.wait(last, "measuring")  # synchronises: the end is within what is timed
+    return frames, time.perf_counter() - begin
 
 
 @dataclass(frozen=True, slots=True)

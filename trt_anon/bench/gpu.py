@@ -19,6 +19,11 @@ from trt_anon.source.device import DeviceSource
 from trt_anon.source.device_choice import open_device_source
 
 
+def first_device(config: AnonymizeConfig) -> int:
+    """The number of the GPU that is measured: the first that is named."""
+    return config.runtime.devices[0] if config.runtime.devices else 0
+
+
 def gpu_bus_id(device: int = 0) -> str:
     """The PCI bus id of a GPU. Raises DeviceMissing where there is none, PackageMissing without CuPy."""
     if not find_gpus():
@@ -38,8 +43,8 @@ def open_on_gpu(
     stages: bool,
     encode: bool,
 ) -> DeviceSubject:
-    """A subject on the first GPU; frames are decoded by NVDEC, or on the CPU where that cannot be, which is said."""
-    memory = CudaMemory()
+    """A subject on one GPU; frames are decoded by NVDEC, or on the CPU where that cannot be, which is said."""
+    memory = CudaMemory(first_device(config))
     missing: dict[str, str] = {}
     setting = DeviceSetting(
         clip=clip,
@@ -52,6 +57,7 @@ def open_on_gpu(
         scratch=scratch,
         stages=stages,
         encode=encode,
+        videos=config.pipeline.videos_at_once or 4,
     )
     return DeviceSubject(setting, missing)
 

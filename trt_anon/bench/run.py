@@ -11,10 +11,10 @@ from pathlib import Path
 
 import trt_anon
 from trt_anon.bench.clip import RATE, ClipSpec, content_hash, generate_clip
-from trt_anon.bench.gpu import gpu_bus_id, open_on_gpu
+from trt_anon.bench.gpu import first_device, gpu_bus_id, open_on_gpu
 from trt_anon.bench.host import HostSubject
 from trt_anon.bench.part import Pass, Subject
-from trt_anon.bench.result import BenchResult, Case, Part
+from trt_anon.bench.result import BenchResult, Case, Part, Power
 from trt_anon.bench.settings import BenchSettings, size_name
 from trt_anon.bench.watch import Watch, conditions
 from trt_anon.config import AnonymizeConfig
@@ -36,6 +36,7 @@ _GPU_FRAMES, _GPU_LEAST, _GPU_BATCHES = 60, 900, 40
 """Of a clip for a GPU: frames that are drawn, and at least so many, and so many batches, by repetition."""
 _MIN_ROUNDS, _MAX_ROUNDS = 3, 101
 _HOURS = 10_000
+_WATCHED_SECONDS = 2.0
 
 
 def run_bench(
@@ -49,7 +50,7 @@ def run_bench(
     registry = registry or Registry()
     if settings.device == "cpu" and settings.batches != (1,):
         raise UsageError("the CPU pipeline takes frames one by one: --batch is for --device cuda")
-    gpu = gpu_bus_id() if settings.device == "cuda" else None
+    gpu = gpu_bus_id(first_device(config)) if settings.device == "cuda" else None
     before = conditions(gpu)
     recipes = choose_recipes(config, registry)
     config = with_growth(config, recipes)
@@ -114,6 +115,8 @@ def measure(
 ) -> Case:
     """All parts of a subject in turn, and what they come to; the subject is closed."""
     with subject:
+        if gpu is not None:
+            subject.warm_up()  # what builds engines needs memory of its own
         watch = Watch(gpu)
         with watch:
             subject.warm_up()
@@ -122,8 +125,7 @@ def measure(
         said = name if batch == 1 else f"{name}, batch {batch}"
         passes = rounds(subject.parts, seconds, lambda text: say(f"{said}: {text}"))
         parts = {part: summarise(made) for part, made in passes.items()}
-        with (steady := Watch(gpu)):
-            subject.parts["pipeline"]()
+        power = None if gpu is None else _watts(subject, gpu)
         return Case(
             name=name,
             width_px=info.width_px,
@@ -140,9 +142,20 @@ def measure(
             hours_per_10000=hours_of(parts, info),
             memory=watch.memory,
             traffic=subject.traffic,
-            power=steady.power,
+            power=power,
             missing={**subject.missing, **watch.missing},
         )
+
+
+def _watts(subject: Subject, gpu: str) -> Power | None:
+    """While the pipeline runs, long enough for sensors that give means over a second."""
+    work = subject.parts["pipeline"]
+    watch = Watch(gpu)
+    with watch:
+        start = time.perf_counter()
+        while time.perf_counter() - start < _WATCHED_SECONDS:
+            work()
+    return watch.power
 
 
 def rounds(parts: Mapping[str, Callable[[], Pass]], seconds: float, say: Say) -> dict[str, list[Pass]]:
@@ -194,6 +207,10 @@ def shares_of(passes: Mapping[str, Sequence[Pass]], *, cores: int | None) -> dic
             [max(pair) for pair in zip(wall["decode"], wall["engine"], strict=True)], "pipeline"
         ),
     }
+    for several in (name for name in wall if name.startswith("pipeline x")):
+        decoders = several.replace("pipeline", "decode")
+        limit = [max(pair) for pair in zip(wall[decoders], wall["engine"], strict=True)]
+        shares[f"{several} of the slower of {decoders} and bare engine"] = ratio(limit, several)
     if "pipeline + encode" in wall:
         shares["pipeline + encode of pipeline"] = ratio(wall["pipeline"], "pipeline + encode")
     if cores is not None:
@@ -211,11 +228,12 @@ def shares_of(passes: Mapping[str, Sequence[Pass]], *, cores: int | None) -> dic
 
 def slowest_of(parts: Mapping[str, Part]) -> str:
     """The stage that alone has the fewest frames per second: no pipeline is faster."""
-    alone = {name: part.fps.median for name, part in parts.items() if name not in _WHOLE}
+    several = {name.partition(" x")[0] for name in parts if " x" in name}  # then one of them says little
+    alone = {n: p.fps.median for n, p in parts.items() if not n.startswith("pipeline") and n not in several}
     return min(alone, key=lambda name: alone[name])
 
 
 def hours_of(parts: Mapping[str, Part], info: MediaInfo) -> dict[str, float]:
     """Hours for 10,000 hours of video of this kind, by whether it is written."""
     rate = float(info.average_rate or RATE)
-    return {name: _HOURS * rate / parts[name].fps.median for name in _WHOLE if name in parts}
+    return {name: _HOURS * rate / parts[name].fps.median for name in parts if name.startswith("pipeline")}
