@@ -12,7 +12,7 @@ from trt_anon.errors import ConfigError
 from trt_anon.regions.schema import RegionsConfig
 
 ClassName = Literal["face", "license_plate"]
-Decoder = Literal["auto", "nvcodec", "pyav"]
+Decoder = Literal["auto", "nvcodec", "dali", "pyav"]
 PresetName = Literal["fast", "balanced", "thorough"]
 Fusion = Literal["nms", "weighted"]
 
@@ -177,9 +177,9 @@ class PipelineConfig(StageConfig):
     leads to. `stop`: no output. `redact-frame`: that frame is redacted whole and counted; what cannot be written, and a
     file of which no frame goes through, is an error all the same.
 
-    On a GPU: decoder, of videos: `nvcodec` is NVDEC, `pyav` FFmpeg on the CPU. batch: frames that are worked on
-    together; None is 16, or as many as the memory suffices for. gpu_memory_mib: how much of it may be used for frames
-    and what is found in them; models come on top. videos_at_once: on each GPU; None is 4.
+    On a GPU: decoder, of videos: `nvcodec` is NVDEC, `dali` NVIDIA DALI, `pyav` FFmpeg on the CPU. batch: frames that
+    are worked on together; None is 16, or as many as the memory suffices for. gpu_memory_mib: how much of it may be
+    used for frames and what is found in them; models come on top. videos_at_once: on each GPU; None is 4.
     """
 
     queue_frames: Annotated[int, Field(ge=1, le=256)] = 4

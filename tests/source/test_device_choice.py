@@ -12,6 +12,7 @@ from trt_anon.errors import InputError, PackageMissing, UsageError
 from trt_anon.source import device_choice
 from trt_anon.source.device import UploadSource
 from trt_anon.source.device_choice import open_device_source
+from trt_anon.source.span import Span
 
 pytest.importorskip("av")
 
@@ -36,6 +37,17 @@ def test_auto_says_once_why_a_cpu_decodes(clips, tmp_path, monkeypatch, caplog):
         open_device_source(path, Gpu(), "nvcodec")
     with pytest.raises(UsageError, match="redact-frame"):
         open_device_source(path, Gpu(), "nvcodec", conceal_damage=True)
+
+
+def test_dali_is_taken_where_it_is_named(clips, tmp_path, monkeypatch):
+    path = clips.make_clip(tmp_path / "clip.webm", codec="libvpx-vp9")
+    with pytest.raises(UsageError, match="redact-frame"):
+        open_device_source(path, HostMemory(), "dali", conceal_damage=True)
+    with pytest.raises(UsageError, match="beginning"):
+        open_device_source(path, HostMemory(), "dali", span=Span(None, 10))
+    monkeypatch.setitem(sys.modules, "nvidia.dali", None)
+    with pytest.raises(PackageMissing, match="DALI needs the package"):
+        open_device_source(path, HostMemory(), "dali")
 
 
 def test_an_unreadable_file_is_one_for_every_decoder(tmp_path):

@@ -24,8 +24,8 @@ Decoder = Annotated[
     str | None,
     typer.Option(
         "--decoder",
-        metavar="auto|nvcodec|pyav",
-        help="What decodes videos: NVDEC, or FFmpeg on the CPU.  \\[default: NVDEC where it can]",
+        metavar="auto|nvcodec|dali|pyav",
+        help="What decodes videos: NVDEC, NVIDIA DALI, or FFmpeg on the CPU.  \\[default: NVDEC where it can]",
         rich_help_panel=GPU,
         show_default=False,
     ),

@@ -53,6 +53,24 @@ def surface_info(info: MediaInfo) -> MediaInfo:
     return dataclasses.replace(info, pixel_format=PIXEL_FORMATS[surface])
 
 
+def frame_of(info: MediaInfo, planes: tuple[Any, ...], index: int, pts: int, duration: int) -> Frame:
+    """A frame of a video, in planes on a device."""
+    return Frame(
+        planes=planes,
+        pixel_format=info.pixel_format,
+        width_px=info.width_px,
+        height_px=info.height_px,
+        index=index,
+        pts=pts,
+        time_base=info.time_base,
+        color=info.color,
+        orientation=info.orientation,
+        pixel_aspect=info.sample_aspect_ratio,
+        hidden_margins_px=info.hidden_margins_px,
+        duration=duration,
+    )
+
+
 class UploadSource:
     """Frames of a source on the CPU, copied to pinned memory and from there, without waiting, to the device.
 

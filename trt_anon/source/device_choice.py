@@ -8,6 +8,7 @@ from pathlib import Path
 from trt_anon.config import Decoder
 from trt_anon.cuda.memory import DeviceMemory
 from trt_anon.errors import MissingError, UsageError
+from trt_anon.source.dali import DaliSource
 from trt_anon.source.device import DeviceSource, UploadSource
 from trt_anon.source.nvcodec import NvcodecSource
 from trt_anon.source.pyav import PyAVSource
@@ -28,12 +29,17 @@ def open_device_source(
 ) -> DeviceSource:
     """The frames of a video, or of a span of it, on a device.
 
-    `auto` is NVDEC where it decodes the file, else FFmpeg on the CPU. threads: of FFmpeg. conceal_damage: frames that
-    damage reaches are marked, which FFmpeg alone does. Raises InputError, DeviceMissing or PackageMissing where an
+    `auto` is NVDEC where it decodes the file, else FFmpeg on the CPU; DALI, whose chroma is not quite the file's, is
+    taken only where it is named. threads: of FFmpeg. conceal_damage: frames that damage reaches are marked, which
+    FFmpeg alone does. Raises InputError, DeviceMissing or PackageMissing where an
     explicit choice does not decode the file, with the reason, and UsageError for what does not go together.
     """
-    if decoder == "nvcodec" and conceal_damage:
-        raise UsageError("decoder nvcodec repairs damaged pictures without a mark; with redact-frame use decoder pyav")
+    if decoder in ("nvcodec", "dali") and conceal_damage:
+        raise UsageError(f"decoder {decoder} repairs damage without a mark; with redact-frame use decoder pyav")
+    if decoder == "dali":
+        if span is not None:
+            raise UsageError("decoder dali reads videos from their beginning; use --segment 0, or another decoder")
+        return DaliSource(path, memory)
     if decoder == "nvcodec":
         return NvcodecSource(path, memory, span)
     if decoder == "auto" and memory.side == "cupy" and not conceal_damage:

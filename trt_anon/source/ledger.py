@@ -78,6 +78,10 @@ class Ledger:
         """A presentation time for people."""
         return "an unknown time" if pts is None else f"{float(pts * self._time_base):.3f} s"
 
+    def hides(self, packet: Packet[VideoStream]) -> bool:
+        """Whether a packet holds no picture to show."""
+        return packet.is_discard or self._hidden(packet)
+
     def packet(self, packet: Packet[VideoStream]) -> None:
         """Enter a packet, before it is decoded. Raises InputError if the container says that it is damaged."""
         if not packet.size:

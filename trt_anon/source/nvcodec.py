@@ -19,11 +19,10 @@ from trt_anon.cuda.frames import BatchBuffer
 from trt_anon.cuda.memory import DeviceMemory
 from trt_anon.errors import DeviceFailed, DeviceMissing, InputError
 from trt_anon.media import MediaInfo
-from trt_anon.source.device import NVDEC_SURFACES, surface_info
+from trt_anon.source.device import NVDEC_SURFACES, frame_of, surface_info
 from trt_anon.source.ledger import Ledger
 from trt_anon.source.pyav import BARE, PyAVSource
 from trt_anon.source.span import Span, check_key
-from trt_anon.types import Frame
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -158,22 +157,7 @@ class NvcodecSource:
                 break
             picture, pts, duration = found
             self._copy(picture, batch.planes[len(batch.frames)], pts)
-            batch.frames.append(
-                Frame(
-                    planes=batch.planes[len(batch.frames)],
-                    pixel_format=info.pixel_format,
-                    width_px=info.width_px,
-                    height_px=info.height_px,
-                    index=self._index,
-                    pts=pts,
-                    time_base=info.time_base,
-                    color=info.color,
-                    orientation=info.orientation,
-                    pixel_aspect=info.sample_aspect_ratio,
-                    duration=duration,
-                    hidden_margins_px=info.hidden_margins_px,
-                )
-            )
+            batch.frames.append(frame_of(info, batch.planes[len(batch.frames)], self._index, pts, duration))
             self._index += 1
         batch.filled = self._memory.record(self._stream)
         return len(batch.frames)
