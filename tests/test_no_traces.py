@@ -18,6 +18,9 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
+from trt_anon.api import Anonymizer
+from trt_anon.errors import InputError, UsageError
+
 SECRET = "Erika"
 """A name that stands in the paths, the metadata and the subtitles of all inputs."""
 
@@ -89,7 +92,28 @@ def test_damaged_files_make_foreign_libraries_say_nothing(run: Run, inputs: Path
     failures = [line for line in lines if line.startswith("failed ")]
     assert len(failures) == 2, done.stderr
     assert all(SECRET not in line for line in lines if line not in failures)
+    assert all(line.count(SECRET) == 2 for line in failures), "folder and file, once each, and not in the error's words"
     assert not any("@ 0x" in line for line in lines), "FFmpeg's own words"
+
+
+def test_errors_of_the_library_name_no_file(inputs: Path, tmp_path: Path) -> None:
+    """A service logs them; it knows which file it was."""
+    clip, photo = inputs / f"{SECRET}.mp4", inputs / f"{SECRET}.jpg"
+    clip.write_bytes(clip.read_bytes()[:-2000])
+    photo.write_bytes(photo.read_bytes()[:-3000])
+    with Anonymizer(runtime="null") as nothing:
+        for source in (clip, photo):
+            with pytest.raises(InputError, match="the input") as refused:
+                nothing.file(source, tmp_path / f"{SECRET}{source.suffix}")
+            assert SECRET not in str(refused.value)
+        taken = tmp_path / f"{SECRET}.png"
+        taken.mkdir()
+        with pytest.raises(UsageError, match="the output") as refused_too:
+            nothing.file(inputs / f"{SECRET}.png", taken / f"{SECRET}.mp4")
+        assert SECRET not in str(refused_too.value)
+        report = nothing.files([inputs], tmp_path / "out")
+    assert report.failed == 2
+    assert not any(SECRET in (file.error or "") for file in report.files)
 
 
 def test_the_summary_holds_counts_and_the_names_of_files_alone(run: Run, inputs: Path, tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from trt_anon.config import AnonymizeConfig, validated
 from trt_anon.cuda.foreign import is_foreign
-from trt_anon.errors import UsageError
+from trt_anon.errors import TrtAnonError, UsageError
 from trt_anon.files import hash_of
 from trt_anon.job.cutting import Cutting
 from trt_anon.job.detections import write_coco
 from trt_anon.job.device_detection import DeviceDetection, load_detection
 from trt_anon.job.files import Event, OnEvent, anonymize_file, anonymize_files, open_source
 from trt_anon.job.given import GivenDetections
+from trt_anon.job.impersonal import impersonal
 from trt_anon.job.inputs import Plan, Task, check_apart, is_folder, plan
 from trt_anon.job.journal import Journal
 from trt_anon.job.pool import anonymize_side_by_side
@@ -125,11 +126,15 @@ class Anonymizer:
         """Anonymize one image or video file.
 
         The destination appears complete, by rename, or not at all. Raises InputError for an unreadable source,
-        OutputError for an unusable destination, UsageError for a folder, PipelineError or ModelError if a stage fails.
+        OutputError for an unusable destination, UsageError for a folder, PipelineError or ModelError if a stage fails;
+        their words hold neither path, so that they may be logged.
         """
         self._check_open()
-        task = _only_task(source, Path(destination), overwrite=overwrite, single_file=True)
-        return anonymize_file(task, self.config, self._detector, overwrite=overwrite, on_event=on_event)
+        try:
+            task = _only_task(source, Path(destination), overwrite=overwrite, single_file=True)
+            return anonymize_file(task, self.config, self._detector, overwrite=overwrite, on_event=on_event)
+        except TrtAnonError as error:
+            raise impersonal(error, Path(source), Path(destination)) from error.__cause__
 
     def files(
         self,

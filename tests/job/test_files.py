@@ -68,7 +68,8 @@ def test_a_folder_is_mirrored_and_one_bad_file_stops_nothing(
     assert dict(report.objects) == {"face": 5}
     for failed in (f for f in report.files if f.status == "failed"):
         assert failed.error is not None
-        assert failed.source.name in failed.error, "an error names its file"
+        assert failed.source.name not in failed.error, "the report names its file, and the error does not"
+        assert "the input" in failed.error
         assert failed.error_type == "InputError"
     from PIL import Image
 

@@ -70,7 +70,7 @@ def test_a_file_in_json() -> None:
     assert values == {
         "source": "b.jpg", "destination": "out/b.jpg", "status": "failed", "kind": "image", "frames": 0, "objects": {},
         "frames_redacted_whole": {}, "metadata_kept": [],
-        "seconds": 0.5, "fps": 0.0, "error": "b.jpg is broken", "error_type": "InputError",
+        "seconds": 0.5, "fps": 0.0, "error": "the input is broken", "error_type": "InputError",
     }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from trt_anon.errors import MissingError, TrtAnonError
+from trt_anon.job.impersonal import impersonal
 from trt_anon.job.publish import as_output_error, atomic_output
 
 Status = Literal["done", "failed", "skipped", "unchanged"]
@@ -75,14 +76,14 @@ class FileReport:
         kind: Literal["image", "video"] | None = None,
         seconds: float = 0.0,
     ) -> FileReport:
-        """The report of a file that failed."""
+        """The report of a file that failed; its paths go out of the error's words (`job.impersonal`)."""
         return cls(
             source,
             destination,
             "failed",
             kind,
             seconds=seconds,
-            error=str(error),
+            error=str(impersonal(error, source, destination)),
             error_type=type(error).__name__,
             exit_code=error.exit_code,
         )
