@@ -74,8 +74,8 @@ class Subject(Protocol):
     """A clip on a device, whose parts can be measured one pass at a time; a context manager.
 
     parts: by name, in the order in which a frame meets them; `decode`, `engine`, `detect` and `pipeline` are among
-    them. missing: what cannot be measured here, and why. traffic: of the steady pipeline, None where there is none.
-    cores: processors that the stages share, None where most of the work is elsewhere.
+    them; known once it holds the clip. missing: what cannot be measured here, and why. traffic: of the steady pipeline,
+    None where there is none.     cores: processors that the stages share, None where most of the work is elsewhere.
     """
 
     parts: dict[str, Callable[[], Pass]]
