@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -22,13 +23,17 @@ MAX_JOBS = 32
 """Pictures per launch; they travel with it as an argument, so nothing is copied to the device before."""
 
 SOURCE = Path(__file__).with_name("letterbox.cu")
-_TILE, _ROWS = 32, 8
+_THREADS, _WORD = 256, 16
+_SHARED_BYTES = 32 * 1024  # for the sums of a tile: 4 blocks beside each other on most GPUs
+_TILES = ((64, 16), (64, 8), (32, 16), (32, 8), (64, 4), (32, 4), (16, 8), (16, 4), (8, 8), (8, 4), (8, 2), (8, 1))
+_TURNED_TILES = ((32, 32), (32, 16), (16, 32), (16, 16), (16, 8), (8, 16), (8, 8), (8, 4), (8, 2), (8, 1))
+_SLOW, _SLOW_TILE = 255, (32, 32)  # where the columns of the least tile find no room
 _OUT_TYPES = {"float32": 0, "float16": 1, "uint8": 2, "int8": 3}
 
 # struct Job and struct Output of letterbox.cu.
 _JOB = np.dtype(
     [
-        ("component", np.uint64, 3),
+        ("plane", np.uint64, 3),
         ("out", np.uint64),
         ("matrix", np.float32, 9),
         ("offset", np.float32, 3),
@@ -36,10 +41,11 @@ _JOB = np.dtype(
         ("plane_size", np.uint16, (2, 2)),
         ("content_size", np.uint16, 2),
         ("target_size", np.uint16, 2),
-        ("components", np.uint8),
-        ("step", np.uint8),
-        ("wide", np.uint8),
-        ("turn", np.uint8),
+        ("divisor", np.uint16, (2, 2)),
+        ("form", np.uint8),
+        ("places", np.uint8),
+        ("flags", np.uint8),
+        ("log2_tile", np.uint8),
     ],
     align=True,
 )
@@ -56,7 +62,7 @@ _OUTPUT = np.dtype(
     align=True,
 )
 
-_SWAP, _MIRROR_X, _MIRROR_Y, _HAS_CHROMA = 1, 2, 4, 8
+_SWAP, _MIRROR_X, _MIRROR_Y, _HAS_CHROMA, _WIDE, _WHOLE, _ALIGNED = 1, 2, 4, 8, 16, 32, 64
 _TURNS = {
     Orientation.NORMAL: 0,
     Orientation.FLIP_HORIZONTAL: _MIRROR_X,
@@ -136,19 +142,72 @@ class LetterboxCuda:
         stream: Any,
     ) -> None:
         jobs = np.zeros(1, _JOBS)
+        blocks = shared_bytes = 0
         for job, frame, plan, out in zip(jobs["job"][0], frames, plans, outs, strict=False):
             _describe(job, frame, plan, spec, out, layout)
-        widest = max(plan.target_hw_px[1] for plan in plans)
-        highest = max(plan.target_hw_px[0] for plan in plans)
+            _reckon_in_whole_numbers(job, frame, plan)
+            tile, needed = _choose_tile(job, frame, plan)
+            height, width = plan.target_hw_px
+            blocks = max(blocks, -(-width // tile[0]) * -(-height // tile[1]))
+            shared_bytes = max(shared_bytes, needed)
         planes = [plane for frame in frames for plane in frame.planes]
         self._kernel.launch(
-            (-(-widest // _TILE), -(-highest // _TILE), len(outs)),
-            (_TILE, _ROWS),
+            (blocks, 1, len(outs)),
+            (_THREADS,),
             (jobs, output),
             stream,
+            shared_bytes,
             reaches=[*planes, *outs],
             bytes_moved=sum(array.nbytes for array in (*planes, *outs)),
         )
+
+
+def _reckon_in_whole_numbers(job: Any, frame: Frame, plan: LetterboxPlan) -> None:
+    """Let the kernel sum whole numbers where every axis shrinks or stays, and no sum can pass what holds it."""
+    content = plan.stored_content_size_px
+    most = (1 << 8 * frame.pixel_format.dtype.itemsize) - 1
+    divisors, units = np.ones((2, 2), np.int64), np.ones(2)
+    for kind, plane in ((0, frame.planes[0]), (1, frame.planes[-1])):
+        have = plane.shape[1], plane.shape[0]
+        if plan.scales:
+            if have[0] < content[0] or have[1] < content[1]:
+                return
+            divisors[kind] = [math.gcd(have[axis], content[axis]) for axis in range(2)]
+            down, both = have[1] // divisors[kind, 1], math.prod(have // divisors[kind])
+            if both * most >= 1 << 32 or (most == 0xFF and down * most > 0xFFFF):
+                return
+            units[kind] = both
+    job["divisor"] = divisors
+    job["flags"] |= _WHOLE
+    of_component = [0, 1, 1] if job["flags"] & _HAS_CHROMA else [0, 0, 0]
+    job["matrix"] /= np.tile(units[of_component], 3)
+
+
+def _choose_tile(job: Any, frame: Frame, plan: LetterboxPlan) -> tuple[tuple[int, int], int]:
+    """Note the largest tile whose sums find room; its (width, height), and the bytes that they take."""
+    swap = frame.orientation.swaps_axes
+    whole = bool(job["flags"] & _WHOLE)
+    for width, height in _TURNED_TILES if swap else _TILES:
+        across, down = (height, width) if swap else (width, height)
+        needed = down * _sum_bytes(frame, plan, across, whole)
+        if needed <= _SHARED_BYTES:
+            job["log2_tile"] = width.bit_length() - 1 | height.bit_length() - 1 << 4
+            return (width, height), needed
+    if whole:  # the slow path knows floats only
+        raise AssertionError("ratios of whole numbers are small, so a tile finds room")
+    job["log2_tile"] = _SLOW
+    return _SLOW_TILE, 0
+
+
+def _sum_bytes(frame: Frame, plan: LetterboxPlan, across: int, whole: bool) -> int:
+    """The most that a row of a tile's sums takes, for that many stored columns; they are made a word at a time."""
+    total = 0
+    for plane in frame.planes:
+        samples, size = plane.shape[2] if plane.ndim == 3 else 1, plane.dtype.itemsize
+        columns = min(across * plane.shape[1] // plan.stored_content_size_px[0] + 3, plane.shape[1])
+        words = (columns * samples * size + 2 * _WORD - 2) // _WORD
+        total += words * (_WORD // size) * (2 if whole and size == 1 else 4)
+    return total
 
 
 def _describe(job: Any, frame: Frame, plan: LetterboxPlan, spec: InputSpec, out: Any, layout: str) -> None:
@@ -172,35 +231,40 @@ def _describe(job: Any, frame: Frame, plan: LetterboxPlan, spec: InputSpec, out:
         pitches.append(plane.strides[0])
     matrix, offset, places = _components(frame)
     order = slice(None, None, -1 if spec.channels == "bgr" else 1)
-    size = form.dtype.itemsize
     chroma = frame.planes[-1].shape
-    job["component"][: len(places)] = [addresses[plane] + place * size for plane, place in places]
-    job["pitch_bytes"][: len(places)] = [pitches[plane] for plane, _ in places]
+    job["plane"][: len(addresses)], job["pitch_bytes"][: len(pitches)] = addresses, pitches
     job["out"] = address_of(out)
     job["matrix"], job["offset"] = matrix[order].ravel(), offset[order]
     job["plane_size"] = (frame.width_px, frame.height_px), (chroma[1], chroma[0])
     job["content_size"] = plan.stored_content_size_px
     job["target_size"] = plan.target_hw_px[::-1]
-    job["components"] = len(places)
-    job["step"] = frame.planes[-1].shape[2] if frame.planes[-1].ndim == 3 else 1
-    job["wide"] = size == 2
-    job["turn"] = _TURNS[frame.orientation] | (_HAS_CHROMA if len(frame.planes) > 1 else 0)
+    step = chroma[2] if len(chroma) == 3 else 1
+    job["form"] = len(frame.planes) | step << 2 | len(places) << 5
+    job["places"] = sum(place << 2 * component for component, place in enumerate(places))
+    flags = _TURNS[frame.orientation]
+    for flag, holds in (
+        (_WIDE, form.dtype.itemsize == 2),
+        (_HAS_CHROMA, len(frame.planes) > 1),
+        (_ALIGNED, not any(pitch % _WORD for pitch in pitches)),
+    ):
+        flags |= flag if holds else 0
+    job["flags"] = flags
 
 
-def _components(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64], list[tuple[int, int]]]:
-    """((3, 3), (3,)) from samples to (r, g, b) codes, and of each component its plane and its place in a pixel."""
+def _components(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64], list[int]]:
+    """((3, 3), (3,)) from samples to (r, g, b) codes, and of each component its place in a pixel of its plane."""
     form = frame.pixel_format
     if form.kind == "packed":
         names = "yyy" if "y" in form.channels else "rgb"
         unit = 255.0 / ((1 << form.bit_depth) - 1)
-        return np.eye(3) * unit, np.zeros(3), [(0, form.channels.index(name)) for name in names]
+        return np.eye(3) * unit, np.zeros(3), [form.channels.index(name) for name in names]
     matrix, offset = yuv_to_rgb(frame.color.matrix, full_range(frame), form.bit_depth)
     per_sample = matrix / (1 << form.sample_shift)
     if form.kind == "gray":
         black = 0 if full_range(frame) else 16 << (form.bit_depth - 8)
         luma_only = np.zeros((3, 3))
         luma_only[:, 0] = per_sample[0, 0]
-        return luma_only, np.full(3, -black * matrix[0, 0]), [(0, 0)]
+        return luma_only, np.full(3, -black * matrix[0, 0]), [0]
     if form.kind == "semiplanar_yuv":
-        return per_sample, offset, [(0, 0), (1, 0), (1, 1)]
-    return per_sample, offset, [(0, 0), (1, 0), (2, 0)]
+        return per_sample, offset, [0, 0, 1]
+    return per_sample, offset, [0, 0, 0]

@@ -7,30 +7,40 @@
 // 3. redact_write writes: interpolated between cells, or the cell's mean, or black, where the region's mask is set and
 //    that of no stronger region of the frame.
 //
-// Nothing is written before everything is read. A sample is read once and written once, whatever the blur's strength; the Gaussian between has at most 33 taps an
-// axis (more only over grids of less than 20 cells). A *patch* is one region in one plane. Work is cut into tiles that
-// are numbered through all patches; a warp finds the owner of a tile's number.
+// With soft edges, 2. also dilates the masks, and 3. is redact_write_softly: see soft.py.
+//
+// Nothing is written before everything is read. A sample is read once and written once, whatever the blur's strength;
+// the Gaussian between has at most 33 taps an axis (more only over grids of less than 20 cells). A *patch* is one region
+// in one plane. Work is cut into tiles that are numbered through all patches; a warp finds the owner of a tile's number.
+// A tile is as large as its shared memory allows, so that small regions are one or two: what a block has to look up
+// before it begins costs more than the samples of a small tile.
 
 #ifndef REDACT_TILE
-#define REDACT_TILE 32
+#define REDACT_TILE 32  // cells of the Gaussian, along an axis
 #endif
 #ifndef REDACT_ROWS
 #define REDACT_ROWS 8
 #endif
+#ifndef REDACT_AHEAD
+#define REDACT_AHEAD 4  // rows that a thread asks for before it looks at the first
+#endif
 
 // frame_plan.py has the same numbers.
-#define SUM_LANES 64  // columns of a tile of sums
-#define SUM_ROWS 32  // and parts of cells, one over the other
+#define SUM_WORD 16  // bytes that a thread reads at once
+#define MASK_WORDS 4  // of a tile of masks
+#define MASK_ROWS 64
 #define MAX_RADIUS 48
-#define MAX_NEIGHBOURHOOD 64  // cells along an axis that a tile of the Gaussian needs
+#define MAX_NEIGHBOURHOOD 64  // rows of cells that a tile of the Gaussian needs
+#define MAX_NEIGHBOURS 96  // and values of a row
+#define WRITE_WORDS 4  // words of the mask that a tile of samples spans
+#define WRITE_VALUES 4096  // of its rows of cells, one above the other
 
 #define THREADS (REDACT_TILE * REDACT_ROWS)
-#define SUM_TEAMS (THREADS / SUM_LANES)
+#define WARPS REDACT_ROWS
 #define ALL_LANES 0xffffffffu
 
 static_assert(REDACT_TILE == 32, "a warp makes a row of a tile, and a word of a mask");
-static_assert(SUM_TEAMS == 4, "sum_tile splits a cell's rows in 1, 2 or 4");
-static_assert(REDACT_TILE % REDACT_ROWS == 0 && REDACT_TILE / REDACT_ROWS <= 32, "a bit for each row of a thread");
+static_assert(THREADS == 256, "a thread for each word of a tile of sums, and of a tile's mask");
 
 #define GAUSSIAN 0
 #define PIXELATE 1
@@ -50,15 +60,18 @@ struct Region {  // in the order of its frame: the stronger, the later
     int block[2];  // in pixels
     unsigned mask;  // place of its first word
     unsigned first_point, points;
-    unsigned end;  // one past the last region of its frame
+    unsigned begin, end;  // the first region of its frame, and one past the last
     int shape;
+    int soft;  // radius of its rim, in blocks
+    int rim_at[2];  // the block that its patches begin with
+    unsigned near;  // place of the first word of its mask dilated by that radius, on all sides of it
     int reserved;
 };
 
 struct Axis {
     int cells;  // Gaussian: with one beyond each edge
     int size;  // samples of the largest cell
-    int slices;  // parts of a cell, which different blocks of threads sum
+    int slices;  // parts of a cell, which are summed apart
     int part;  // samples of the largest part
     int tile;  // parts in a tile of sums
     int blocks;  // of the picture, for pixelation
@@ -74,13 +87,13 @@ struct Patch {
     unsigned pitch_bytes;
     unsigned region;
     unsigned sums, low;  // places of its first
+    unsigned before, after;  // bytes of the plane's rows that lie on either side
     unsigned short fill[4];  // black, by channel
-    int channels;
-    int alpha;  // the channel that becomes opaque, or -1
-    int wide;  // whether a sample has 16 bits
-    int shift;
-    int peak;  // the highest code
-    int reserved;
+    int rows;  // of a tile of samples: a multiple of a block's
+    short channels;
+    short alpha;  // the channel that becomes opaque, or -1
+    short wide;  // whether a sample has 16 bits
+    short shift;
 };
 
 struct Point {
@@ -91,7 +104,7 @@ struct Point {
 struct Layout {  // where in the table things are, in units of 8 bytes
     unsigned regions, patches, points, sum_starts, mask_starts, blur_starts, write_starts, frame_starts;
     int region_count, patch_count;
-    unsigned sum_tiles;
+    unsigned sum_tiles, blur_tiles, near_starts;
     int method;
 };
 
@@ -137,55 +150,150 @@ __device__ __forceinline__ Span part_span(const Axis& axis, int number, int meth
     const int cell = number / axis.slices, slice = number - cell * axis.slices;
     const Span whole = cell_span(axis, cell, method);
     const int first = slice * axis.part, count = max(0, min(axis.part, whole.count - first));
-    return {whole.first + first, count, first + count == whole.count ? whole.extra : 0};
+    return {whole.first + first, count, count && first + count == whole.count ? whole.extra : 0};
 }
 
+// Where parts [left, left + width) of an axis begin and end, in samples; some may be empty.
+__device__ __forceinline__ void extent_of(const Axis& axis, int left, int width, int method, int* begin, int* end) {
+    const int first = left / axis.slices, last = (left + width - 1) / axis.slices;
+    const Span before = cell_span(axis, first, method), after = cell_span(axis, last, method);
+    *begin = before.first + min((left - first * axis.slices) * axis.part, before.count);
+    // The Gaussian's first cell shares its only sample with the next one, its last cell with the one before.
+    if (last > first) *begin = min(*begin, min(cell_span(axis, first + 1, method).first, after.first));
+    *end = after.first + min((left + width - last * axis.slices) * axis.part, after.count);
+}
+
+// The word of a row at `from`, of which only bytes in [0, bytes) are read; the others are 0.
+__device__ __noinline__ uint4 read_bytes(const unsigned char* row, int from, int bytes) {
+    unsigned word[4] = {0, 0, 0, 0};
+#pragma unroll
+    for (int i = 0; i < SUM_WORD; ++i)
+        if (from + i >= 0 && from + i < bytes) word[i / 4] |= static_cast<unsigned>(row[from + i]) << 8 * (i % 4);
+    return make_uint4(word[0], word[1], word[2], word[3]);
+}
+
+// Sums of bytes, at most 65535 each, two to a register.
+struct SumsOfBytes {
+    static constexpr int ahead = REDACT_AHEAD;
+    unsigned even[4], odd[4];
+    __device__ __forceinline__ void clear() {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) even[i] = odd[i] = 0;
+    }
+    __device__ __forceinline__ void add(const uint4& bits, unsigned times, int) {
+        const unsigned word[4] = {bits.x, bits.y, bits.z, bits.w};
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            even[i] += (word[i] & 0x00ff00ffu) * times;
+            odd[i] += __byte_perm(word[i], 0, 0x4341) * times;
+        }
+    }
+    __device__ __forceinline__ void put(unsigned* to) const {
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+            reinterpret_cast<uint4*>(to)[i] =
+                make_uint4(even[i] & 0xffffu, odd[i] & 0xffffu, even[i] >> 16, odd[i] >> 16);
+    }
+};
+
+// Sums of any samples.
 template <class Sample>
-__device__ __forceinline__ void sum_tile(const Patch& patch, unsigned tile, unsigned (*columns)[SUM_LANES],
-                                         unsigned* sums, int thread, int method) {
+struct Sums {
+    static constexpr int samples = SUM_WORD / sizeof(Sample), in_register = 4 / sizeof(Sample);
+    static constexpr int ahead = sizeof(Sample) == 1 ? 1 : 2;  // more would not fit into registers
+    unsigned sum[samples];
+    __device__ __forceinline__ void clear() {
+#pragma unroll
+        for (int i = 0; i < samples; ++i) sum[i] = 0;
+    }
+    __device__ __forceinline__ void add(const uint4& bits, unsigned times, int shift) {
+        const unsigned word[4] = {bits.x, bits.y, bits.z, bits.w};
+#pragma unroll
+        for (int i = 0; i < samples; ++i) {
+            const unsigned sample = word[i / in_register] >> 8 * sizeof(Sample) * (i % in_register);
+            sum[i] += (static_cast<unsigned>(static_cast<Sample>(sample)) >> shift) * times;
+        }
+    }
+    __device__ __forceinline__ void put(unsigned* to) const {
+#pragma unroll
+        for (int i = 0; i < samples; i += 4)
+            reinterpret_cast<uint4*>(to)[i / 4] = make_uint4(sum[i], sum[i + 1], sum[i + 2], sum[i + 3]);
+    }
+};
+
+// The sums of a word's samples over the rows of a part.
+template <class SumsOf>
+__device__ __forceinline__ void sum_rows(const Patch& patch, const unsigned char* first, int from, int bytes,
+                                         bool aligned, const Span& y, unsigned* to) {
+    SumsOf sums;
+    sums.clear();
+    const unsigned char* row = first + static_cast<size_t>(y.first) * patch.pitch_bytes;
+    const int shift = patch.shift, last = y.count - 1;
+    if (aligned && from + static_cast<int>(patch.before) >= 0 && from + SUM_WORD <= bytes + static_cast<int>(patch.after)) {
+        row += from;
+        for (int start = 0; start < y.count; start += SumsOf::ahead) {
+            uint4 words[SumsOf::ahead];
+#pragma unroll
+            for (int i = 0; i < SumsOf::ahead; ++i) {
+                words[i] = start + i < y.count ? *reinterpret_cast<const uint4*>(row) : make_uint4(0, 0, 0, 0);
+                row += patch.pitch_bytes;
+            }
+#pragma unroll
+            for (int i = 0; i < SumsOf::ahead; ++i)
+                if (start + i < y.count) sums.add(words[i], start + i == last ? 1u + y.extra : 1u, shift);
+        }
+    } else {
+#pragma unroll 1
+        for (int i = 0; i < y.count; ++i, row += patch.pitch_bytes)
+            sums.add(read_bytes(row, from, bytes), i == last ? 1u + y.extra : 1u, shift);
+    }
+    sums.put(to);
+}
+
+// columns: of each part of rows, the sums of each column, from the start of the tile's first word.
+__device__ __forceinline__ void sum_tile(const Patch& patch, unsigned tile, unsigned* columns, unsigned* sums,
+                                         int thread, int method) {
     const Axis &across = patch.axis[0], &down = patch.axis[1];
-    const int channels = patch.channels, lanes = SUM_LANES / channels * channels;
+    const int channels = patch.channels, log2_size = patch.wide;
     const int parts_x = across.cells * across.slices, parts_y = down.cells * down.slices;
     const int tiles_x = (parts_x + across.tile - 1) / across.tile;
     const int left = static_cast<int>(tile % tiles_x) * across.tile, top = static_cast<int>(tile / tiles_x) * down.tile;
-    for (int i = thread; i < SUM_ROWS * SUM_LANES; i += THREADS) columns[i / SUM_LANES][i % SUM_LANES] = 0;
-    __syncthreads();
+    const int width = min(across.tile, parts_x - left), height = min(down.tile, parts_y - top);
 
-    // A lane sums a column of each cell; where a cell is wider than the lanes, several columns of one channel.
-    const int lane = thread % SUM_LANES, team = thread / SUM_LANES;
-    const int split = down.tile >= 4 ? 1 : down.tile >= 2 ? 2 : 4;  // teams to a row of cells
-    const int in_tile = across.tile > 1 ? lane / (across.part * channels) : 0;
-    if (lane < lanes && in_tile < across.tile && left + in_tile < parts_x) {
-        const Span x = part_span(across, left + in_tile, method);
-        const int begin = lane - in_tile * across.part * channels, end = x.count * channels;
-        for (int row = team / split; row < down.tile && top + row < parts_y; row += SUM_TEAMS / split) {
-            const Span y = part_span(down, top + row, method);
-            unsigned sum = 0;
-            for (int element = begin; element < end; element += lanes) {
-                const char* at = reinterpret_cast<const char*>(patch.samples) +
-                                 static_cast<size_t>(y.first + team % split) * patch.pitch_bytes +
-                                 (static_cast<size_t>(x.first) * channels + element) * sizeof(Sample);
-                unsigned of_column = 0;
-                for (int j = team % split; j < y.count; j += split) {
-                    const unsigned code = static_cast<unsigned>(*reinterpret_cast<const Sample*>(at)) >> patch.shift;
-                    of_column += code * (j == y.count - 1 ? 1u + y.extra : 1u);
-                    at += static_cast<size_t>(split) * patch.pitch_bytes;
-                }
-                sum += of_column * (element >= end - channels ? 1u + x.extra : 1u);
-            }
-            atomicAdd(&columns[row][lane], sum);
-        }
+    const unsigned char* const first = reinterpret_cast<const unsigned char*>(patch.samples);
+    int begin, end;
+    extent_of(across, left, width, method, &begin, &end);
+    const int step = channels << log2_size;  // bytes
+    const bool aligned = patch.pitch_bytes % SUM_WORD == 0;
+    int from = begin * step;
+    if (aligned) from -= static_cast<int>(reinterpret_cast<size_t>(first + from) & (SUM_WORD - 1));
+    const int words = max((end * step - from + SUM_WORD - 1) / SUM_WORD, 1);
+    const int in_word = SUM_WORD >> log2_size;
+    if (thread < words * height) {
+        const int row = thread / words, word = thread - row * words;
+        const Span y = part_span(down, top + row, method);
+        unsigned* const to = columns + thread * in_word;
+        const int at = from + word * SUM_WORD, bytes = across.length * step;
+        if (log2_size) sum_rows<Sums<unsigned short>>(patch, first, at, bytes, aligned, y, to);
+        else if (down.size <= 256) sum_rows<SumsOfBytes>(patch, first, at, bytes, aligned, y, to);
+        else sum_rows<Sums<unsigned char>>(patch, first, at, bytes, aligned, y, to);
     }
     __syncthreads();
 
-    for (int i = thread; i < across.tile * down.tile * channels; i += THREADS) {
-        const int channel = i % channels, cell = i / channels;
-        const int x = cell % across.tile, y = cell / across.tile;
-        if (left + x >= parts_x || top + y >= parts_y) continue;
-        const int begin = across.tile > 1 ? x * across.part * channels : 0;
-        const int end = across.tile > 1 ? begin + across.part * channels : lanes;
+    for (int i = thread; i < width * height * channels; i += THREADS) {
+        const int channel = i % channels, part = i / channels;
+        const int y = part / width, x = part - y * width;
+        const Span span = part_span(across, left + x, method);
+        const unsigned* const column =
+            columns + y * words * in_word + span.first * channels - (from >> log2_size) + channel;
         unsigned sum = 0;
-        for (int at = begin + channel; at < end; at += channels) sum += columns[y][at];
+        // Neighbours begin at different columns, so that they do not all ask for the same bank.
+        int j = span.count ? x % span.count : 0;
+        for (int done = 0; done < span.count; ++done) {
+            sum += column[j * channels];
+            j = j + 1 == span.count ? 0 : j + 1;
+        }
+        if (span.extra) sum += static_cast<unsigned>(span.extra) * column[(span.count - 1) * channels];
         sums[(static_cast<size_t>(top + y) * parts_x + left + x) * channels + channel] = sum;
     }
 }
@@ -299,21 +407,49 @@ __device__ __forceinline__ bool polygon_holds(const Region& region, const Point*
     return near || before + around != 0;
 }
 
-__device__ __forceinline__ void mask_tile(const Region& region, const Point* points, unsigned tile, unsigned* masks,
-                                          int lane, int warp, int (*turns)[32], unsigned* beside) {
+// Draws a polygon's words [first, last) of the rows [top, bottom).
+__device__ __noinline__ void polygon_tile(const Region& region, const Point* points, int first, int last, int top, int bottom,
+                                          unsigned* masks, int lane, int warp, int (*turns)[32], unsigned* beside) {
     const int words = (region.size[0] + 31) / 32;
-    const int word = static_cast<int>(tile % words), top = static_cast<int>(tile / words) * REDACT_TILE;
-    const int column = 32 * word + lane;
-    for (int row = top + warp; row < min(top + REDACT_TILE, region.size[1]); row += REDACT_ROWS) {
-        bool holds;
-        if (region.shape == SHAPE_POLYGON)
-            holds = polygon_holds(region, points + region.first_point, word, row, lane, turns[warp], beside + warp);
-        else if (region.shape == SHAPE_BITMAP)
-            holds = bitmap_holds(region, column, row);
-        else
-            holds = reach(region, 1, row) + reach(region, 0, column) <= 1.0;
-        const unsigned bits = __ballot_sync(ALL_LANES, holds && column < region.size[0]);
-        if (lane == 0) masks[region.mask + static_cast<size_t>(row) * words + word] = bits;
+#pragma unroll 1
+    for (int row = top + warp; row < bottom; row += WARPS)
+#pragma unroll 1
+        for (int word = first; word < last; ++word) {
+            const bool holds = polygon_holds(region, points, word, row, lane, turns[warp], beside + warp);
+            const unsigned bits = __ballot_sync(ALL_LANES, holds && 32 * word + lane < region.size[0]);
+            if (lane == 0) masks[region.mask + static_cast<size_t>(row) * words + word] = bits;
+        }
+}
+
+__device__ __forceinline__ void mask_tile(const Region& region, const Point* points, unsigned tile, unsigned* masks,
+                                          int lane, int warp, int (*turns)[32], unsigned* beside, double* reach_down) {
+    const int words = (region.size[0] + 31) / 32, tiles_x = (words + MASK_WORDS - 1) / MASK_WORDS;
+    const int first = static_cast<int>(tile % tiles_x) * MASK_WORDS, last = min(first + MASK_WORDS, words);
+    const int top = static_cast<int>(tile / tiles_x) * MASK_ROWS, bottom = min(top + MASK_ROWS, region.size[1]);
+    if (region.shape == SHAPE_POLYGON) {
+        polygon_tile(region, points + region.first_point, first, last, top, bottom, masks, lane, warp, turns, beside);
+        return;
+    }
+    const bool is_round = region.shape == SHAPE_ROUND;
+    for (int row = top + warp * 32 + lane; is_round && row < bottom; row += THREADS)
+        reach_down[row - top] = reach(region, 1, row);
+    __syncthreads();
+#pragma unroll 1
+    for (int word = first; word < last; ++word) {
+        const int column = 32 * word + lane;
+        const double reach_across = is_round ? reach(region, 0, column) : 0.0;
+#pragma unroll 1
+        for (int row = top + warp; row < bottom; row += WARPS) {
+            bool holds;
+            if (region.shape == SHAPE_BITMAP) {
+                holds = bitmap_holds(region, column, row);
+            } else {  // float32 where that is certain: GPUs for video have few units for float64
+                const float about = static_cast<float>(reach_down[row - top]) + static_cast<float>(reach_across);
+                holds = about < 0.9999f ? true : about > 1.0001f ? false : reach_down[row - top] + reach_across <= 1.0;
+            }
+            const unsigned bits = __ballot_sync(ALL_LANES, holds && column < region.size[0]);
+            if (lane == 0) masks[region.mask + static_cast<size_t>(row) * words + word] = bits;
+        }
     }
 }
 
@@ -321,26 +457,61 @@ __device__ __forceinline__ void mask_tile(const Region& region, const Point* poi
 extern "C" __global__ void __launch_bounds__(THREADS, 3) redact_prepare(
     const Layout __grid_constant__ layout, const unsigned long long* __restrict__ table, unsigned* __restrict__ sums,
     unsigned* __restrict__ masks) {
-    __shared__ unsigned columns[SUM_ROWS][SUM_LANES];
-    __shared__ int turns[REDACT_ROWS][32];
-    __shared__ unsigned beside[REDACT_ROWS];
+    __shared__ __align__(16) unsigned columns[THREADS * SUM_WORD];
+    __shared__ int turns[WARPS][32];
+    __shared__ unsigned beside[WARPS];
+    __shared__ double reach_down[MASK_ROWS];
     const int lane = threadIdx.x, warp = threadIdx.y, thread = warp * 32 + lane;
     if (blockIdx.x < layout.sum_tiles) {
         const unsigned* starts = part_of<unsigned>(table, layout.sum_starts);
         const int owner = owner_of(starts, layout.patch_count, blockIdx.x, lane);
         const Patch& patch = part_of<Patch>(table, layout.patches)[owner];
-        const unsigned tile = blockIdx.x - starts[owner];
-        if (patch.wide)
-            sum_tile<unsigned short>(patch, tile, columns, sums + patch.sums, thread, layout.method);
-        else
-            sum_tile<unsigned char>(patch, tile, columns, sums + patch.sums, thread, layout.method);
+        sum_tile(patch, blockIdx.x - starts[owner], columns, sums + patch.sums, thread, layout.method);
     } else {
         const unsigned number = blockIdx.x - layout.sum_tiles;
         const unsigned* starts = part_of<unsigned>(table, layout.mask_starts);
         const int owner = owner_of(starts, layout.region_count, number, lane);
         mask_tile(part_of<Region>(table, layout.regions)[owner], part_of<Point>(table, layout.points),
-                  number - starts[owner], masks, lane, warp, turns, beside);
+                  number - starts[owner], masks, lane, warp, turns, beside, reach_down);
     }
+}
+
+__device__ __forceinline__ bool takes(const Region& region, const unsigned* masks, int column, int row) {
+    if (region.shape == SHAPE_BOX) return true;
+    const int words = (region.size[0] + 31) / 32;
+    return masks[region.mask + static_cast<size_t>(row) * words + column / 32] >> column % 32 & 1;
+}
+
+// Word number `word` of a row of a region's mask; 0 where there is none.
+__device__ __forceinline__ unsigned mask_word(const Region& region, const unsigned* masks, int word, int row) {
+    const int words = (region.size[0] + 31) / 32;
+    if (word < 0 || word >= words) return 0;
+    if (region.shape != SHAPE_BOX) return masks[region.mask + static_cast<size_t>(row) * words + word];
+    const int rest = region.size[0] - 32 * word;
+    return rest >= 32 ? ALL_LANES : (1u << rest) - 1;
+}
+
+// The 32 bits from column `from`, which may be anywhere, of a row of a region's mask.
+__device__ __forceinline__ unsigned mask_bits(const Region& region, const unsigned* masks, int from, int row) {
+    const int word = from >> 5;  // rounds down
+    return __funnelshift_r(mask_word(region, masks, word, row), mask_word(region, masks, word + 1, row), from & 31);
+}
+
+// A word of a region's mask, dilated by the radius of its rim along both axes: 256 words to a tile.
+__device__ __forceinline__ void dilate_tile(const Region& region, unsigned tile, unsigned* masks, int thread) {
+    const int radius = region.soft, words = (region.size[0] + 2 * radius + 31) / 32;
+    const int row = static_cast<int>(tile * THREADS + thread) / words, word = static_cast<int>(tile * THREADS + thread) % words;
+    if (row >= region.size[1] + 2 * radius) return;
+    const int from = 32 * word - 2 * radius;  // the word's first place looks back to this column, its last place to 31 more
+    unsigned low = 0, high = 0;
+    for (int y = max(row - 2 * radius, 0); y <= min(row, region.size[1] - 1); ++y) {
+        low |= mask_bits(region, masks, from, y);
+        high |= mask_bits(region, masks, from + 32, y);
+    }
+    unsigned near = 0;
+    for (int apart = 0; apart <= 2 * radius; ++apart)
+        near |= __funnelshift_r(low, high, apart);
+    masks[region.near + static_cast<size_t>(row) * words + word] = near;
 }
 
 // ---- The Gaussian between -------------------------------------------------------------------------------------------
@@ -372,35 +543,46 @@ __device__ __forceinline__ float cell_value(const Patch& patch, const unsigned* 
     return static_cast<float>(floor((2.0 * static_cast<double>(total) + count) / (2.0 * count)));
 }
 
-// Blocks: tiles of cells, channel by channel; threads: (REDACT_TILE, REDACT_ROWS).
-extern "C" __global__ void __launch_bounds__(THREADS, 3) redact_blur(
+// Blocks: layout.blur_tiles tiles of values, then tiles of dilated masks. A tile of values has 32 in a row and 32 rows of cells; a value is a cell's channel where there are at most two, so
+// that they lie beside each other, else the channels are looked at one by one. Threads: (REDACT_TILE, REDACT_ROWS).
+extern "C" __global__ void __launch_bounds__(THREADS, 4) redact_blur(
     const Layout __grid_constant__ layout, const unsigned long long* __restrict__ table,
-    const unsigned* __restrict__ sums, float* __restrict__ low) {
-    __shared__ float cells[MAX_NEIGHBOURHOOD][MAX_NEIGHBOURHOOD];
+    const unsigned* __restrict__ sums, float* __restrict__ low, unsigned* masks) {
+    __shared__ float cells[MAX_NEIGHBOURHOOD][MAX_NEIGHBOURS];
     __shared__ float rows_done[MAX_NEIGHBOURHOOD][REDACT_TILE];
     __shared__ float weights[2][MAX_RADIUS + 1];
     const int lane = threadIdx.x, warp = threadIdx.y, thread = warp * 32 + lane;
+    if (blockIdx.x >= layout.blur_tiles) {
+        const unsigned number = blockIdx.x - layout.blur_tiles;
+        const unsigned* starts = part_of<unsigned>(table, layout.near_starts);
+        const int owner = owner_of(starts, layout.region_count, number, lane);
+        dilate_tile(part_of<Region>(table, layout.regions)[owner], number - starts[owner], masks, thread);
+        return;
+    }
     const unsigned* starts = part_of<unsigned>(table, layout.blur_starts);
     const int owner = owner_of(starts, layout.patch_count, blockIdx.x, lane);
     const Patch& patch = part_of<Patch>(table, layout.patches)[owner];
     const Axis &across = patch.axis[0], &down = patch.axis[1];
-    const int channels = patch.channels, width = across.cells, height = down.cells;
-    const unsigned tile = blockIdx.x - starts[owner], place = tile / channels;
-    const int channel = static_cast<int>(tile % channels), tiles_x = (width + REDACT_TILE - 1) / REDACT_TILE;
+    const int channels = patch.channels, height = down.cells;
+    const int beside = channels <= 2 ? channels : 1, layers = channels / beside, width = across.cells * beside;
+    const unsigned tile = blockIdx.x - starts[owner], place = tile / layers;
+    const int layer = static_cast<int>(tile % layers), tiles_x = (width + REDACT_TILE - 1) / REDACT_TILE;
     const int left = static_cast<int>(place % tiles_x) * REDACT_TILE;
     const int top = static_cast<int>(place / tiles_x) * REDACT_TILE;
     sums += patch.sums;
     low += patch.low;
     const int x = left + lane, bottom = min(top + REDACT_TILE, height);
+    const int row_values = across.cells * channels, in_row = x * layers + layer;  // layers > 1 only where beside is 1
 
     if (layout.method == PIXELATE) {
-        for (int y = top + warp; x < width && y < bottom; y += REDACT_ROWS)
-            low[(static_cast<size_t>(y) * width + x) * channels + channel] =
-                cell_value(patch, sums, x, y, channel, PIXELATE);
+        for (int y = top + warp; x < width && y < bottom; y += WARPS)
+            low[static_cast<size_t>(y) * row_values + in_row] =
+                cell_value(patch, sums, x / beside, y, layers == 1 ? x % beside : layer, PIXELATE);
         return;
     }
 
-    const int first_x = max(left - across.radius, 0), last_x = min(left + REDACT_TILE - 1 + across.radius, width - 1);
+    const int reach_x = across.radius * beside, edge = x % beside;
+    const int first_x = max(left - reach_x, 0), last_x = min(left + REDACT_TILE - 1 + reach_x, width - 1);
     const int first_y = max(top - down.radius, 0), last_y = min(bottom - 1 + down.radius, height - 1);
     const int columns = last_x - first_x + 1, rows = last_y - first_y + 1;
     for (int i = thread; i < 2 * (MAX_RADIUS + 1); i += THREADS) {
@@ -409,28 +591,34 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) redact_blur(
         const float distance = static_cast<float>(step) / axis.sigma;
         if (step <= axis.radius) weights[i > MAX_RADIUS][step] = expf(-0.5f * distance * distance);
     }
-    for (int row = warp; row < rows; row += REDACT_ROWS)
-        for (int column = lane; column < columns; column += 32)
-            cells[row][column] = cell_value(patch, sums, first_x + column, first_y + row, channel, GAUSSIAN);
+    for (int row = warp; row < rows; row += WARPS)
+        for (int column = lane; column < columns; column += 32) {
+            const int at = first_x + column;
+            cells[row][column] = cell_value(patch, sums, at / beside, first_y + row, layers == 1 ? at % beside : layer,
+                                            GAUSSIAN);
+        }
     __syncthreads();
 
     float total_x = 0.0f, total_y = 0.0f;
     for (int i = across.radius; i > 0; --i) total_x += weights[0][i];
     for (int i = down.radius; i > 0; --i) total_y += weights[1][i];
     const float unit_x = 1.0f / (2.0f * total_x + weights[0][0]), unit_y = 1.0f / (2.0f * total_y + weights[1][0]);
-    for (int row = warp; x < width && row < rows; row += REDACT_ROWS) {
-        float sum = weights[0][0] * cells[row][x - first_x];
+    const int least = edge - first_x, most = width - beside + edge - first_x;  // of this lane's channel
+    for (int row = warp; x < width && row < rows; row += WARPS) {
+        const float* const line = cells[row];
+        float sum = weights[0][0] * line[x - first_x];
         for (int i = 1; i <= across.radius; ++i)
-            sum += weights[0][i] * (cells[row][max(x - i, 0) - first_x] + cells[row][min(x + i, width - 1) - first_x]);
+            sum = fmaf(weights[0][i],
+                       line[max(x - first_x - i * beside, least)] + line[min(x - first_x + i * beside, most)], sum);
         rows_done[row][lane] = sum * unit_x;
     }
     __syncthreads();
-    for (int y = top + warp; x < width && y < bottom; y += REDACT_ROWS) {
+    for (int y = top + warp; x < width && y < bottom; y += WARPS) {
         float sum = weights[1][0] * rows_done[y - first_y][lane];
         for (int i = 1; i <= down.radius; ++i)
-            sum += weights[1][i] *
-                   (rows_done[max(y - i, 0) - first_y][lane] + rows_done[min(y + i, height - 1) - first_y][lane]);
-        low[(static_cast<size_t>(y) * width + x) * channels + channel] = sum * unit_y;
+            sum = fmaf(weights[1][i],
+                       rows_done[max(y - i, 0) - first_y][lane] + rows_done[min(y + i, height - 1) - first_y][lane], sum);
+        low[static_cast<size_t>(y) * row_values + in_row] = sum * unit_y;
     }
 }
 
@@ -449,95 +637,252 @@ __device__ __forceinline__ Position position_of(const Axis& axis, int sample, in
     return {cell, static_cast<float>(at - cell * unit) / static_cast<float>(unit)};
 }
 
-__device__ __forceinline__ bool takes(const Region& region, const unsigned* masks, int column, int row) {
-    if (region.shape == SHAPE_BOX) return true;
-    const int words = (region.size[0] + 31) / 32;
-    return masks[region.mask + static_cast<size_t>(row) * words + column / 32] >> column % 32 & 1;
+// The code nearest to a value that is not negative, halves up.
+__device__ __forceinline__ unsigned rounded(float value) {
+    return __float_as_uint(__fadd_rd(value + 0.5f, 8388608.0f)) & 0xffffu;
 }
 
-template <class Sample>
-__device__ __forceinline__ void write_pixel(const Patch& patch, const float* low, int x, int y, const Position& across,
-                                            int method) {
-    Sample* const out = reinterpret_cast<Sample*>(reinterpret_cast<char*>(patch.samples) +
-                                                  static_cast<size_t>(y) * patch.pitch_bytes) +
-                        static_cast<size_t>(x) * patch.channels;
-    const Position down = method == SOLID ? Position{0, 0.0f} : position_of(patch.axis[1], y, method);
-    const int width = patch.axis[0].cells, channels = patch.channels;
-    const float* const cell = low + (static_cast<size_t>(down.cell) * width + across.cell) * channels;
-    for (int channel = 0; channel < channels; ++channel) {
-        unsigned code = patch.fill[channel];
-        if (method == PIXELATE && channel != patch.alpha) {
-            code = static_cast<unsigned>(cell[channel]);
-        } else if (method == GAUSSIAN && channel != patch.alpha) {
-            const float* const below = cell + static_cast<size_t>(width) * channels;
-            const float before = cell[channel] * (1.0f - down.share) + below[channel] * down.share;
-            const float after = cell[channel + channels] * (1.0f - down.share) + below[channel + channels] * down.share;
-            const float value = before * (1.0f - across.share) + after * across.share;
-            code = static_cast<unsigned>(fminf(value + 0.5f, static_cast<float>(patch.peak)));
-        }
-        out[channel] = static_cast<Sample>(code << patch.shift);
-    }
-}
-
-// Blocks: tiles of samples; threads: (REDACT_TILE, REDACT_ROWS).
-extern "C" __global__ void __launch_bounds__(THREADS) redact_write(
+// Blocks: tiles of samples, WRITE_WORDS words of the mask wide and patch.rows high; threads: (REDACT_TILE, REDACT_ROWS).
+extern "C" __global__ void __launch_bounds__(THREADS, 4) redact_write(
     const Layout __grid_constant__ layout, const unsigned long long* __restrict__ table, const float* __restrict__ low,
     const unsigned* __restrict__ masks) {
+    __shared__ float values[WRITE_VALUES];  // of the tile's rows: cells, interpolated downward
+    __shared__ Position down[THREADS];
+    __shared__ unsigned taken[THREADS / WRITE_WORDS][WRITE_WORDS + 1];  // by row of blocks; the last word is 0
     __shared__ unsigned rivals[THREADS];
     __shared__ unsigned rival_count;
-    const int lane = threadIdx.x, warp = threadIdx.y, thread = warp * 32 + lane;
+    const int lane = threadIdx.x, warp = threadIdx.y, thread = warp * 32 + lane, method = layout.method;
     const unsigned* starts = part_of<unsigned>(table, layout.write_starts);
     const int owner = owner_of(starts, layout.patch_count, blockIdx.x, lane);
     const Patch& patch = part_of<Patch>(table, layout.patches)[owner];
     const Region* const regions = part_of<Region>(table, layout.regions);
     const Region& region = regions[patch.region];
-    const unsigned tile = blockIdx.x - starts[owner];
-    const int width = patch.axis[0].length, height = patch.axis[1].length;
-    const int log2_x = patch.axis[0].log2_block, log2_y = patch.axis[1].log2_block;
-    const int tiles_x = (width + REDACT_TILE - 1) / REDACT_TILE;
-    const int left = static_cast<int>(tile % tiles_x) * REDACT_TILE;
-    const int top = static_cast<int>(tile / tiles_x) * REDACT_TILE;
-    const int x = left + lane, column = x >> log2_x;
+    const int tile = static_cast<int>(blockIdx.x - starts[owner]);
+    const int log2_x = patch.axis[0].log2_block, log2_y = patch.axis[1].log2_block, channels = patch.channels;
+    const int tiles_x = (region.size[0] + 32 * WRITE_WORDS - 1) / (32 * WRITE_WORDS);
+    const int tile_y = tile / tiles_x, first_word = (tile - tile_y * tiles_x) * WRITE_WORDS;
+    const int first_column = 32 * first_word, left = first_column << log2_x, top = tile_y * patch.rows;
+    const int width = min(32 * WRITE_WORDS << log2_x, patch.axis[0].length - left);
+    const int height = min(patch.rows, patch.axis[1].length - top), first_row = top >> log2_y;
+    const int block_rows = (height + (1 << log2_y) - 1) >> log2_y;
 
-    unsigned mine = 0;  // a bit for each of this thread's rows
-    for (int i = 0; i < REDACT_TILE / REDACT_ROWS; ++i) {
-        const int y = top + warp + i * REDACT_ROWS;
-        if (x < width && y < height && takes(region, masks, column, y >> log2_y)) mine |= 1u << i;
-    }
-    // In blocks of the frame: this tile, against the stronger regions.
-    const int from_x = region.at[0] + (left >> log2_x), from_y = region.at[1] + (top >> log2_y);
-    const int last_x = region.at[0] + ((min(left + REDACT_TILE, width) - 1) >> log2_x);
-    const int last_y = region.at[1] + ((min(top + REDACT_TILE, height) - 1) >> log2_y);
+    // What this region takes of the tile, less what stronger regions take: a word to a thread.
+    const int mask_row = thread / WRITE_WORDS, mask_column = thread % WRITE_WORDS;
+    unsigned mine = mask_row < block_rows ? mask_word(region, masks, first_word + mask_column, first_row + mask_row) : 0;
+    if (thread < height && method != SOLID) down[thread] = position_of(patch.axis[1], top + thread, method);
+    const int from_x = region.at[0] + first_column, from_y = region.at[1] + first_row;
+    const int end_x = from_x + 32 * WRITE_WORDS, end_y = from_y + block_rows;
     for (unsigned first = patch.region + 1; first < region.end; first += THREADS) {
         if (thread == 0) rival_count = 0;
         __syncthreads();
         const unsigned number = first + thread;
         if (number < region.end) {
             const Region& rival = regions[number];
-            if (rival.at[0] <= last_x && rival.at[0] + rival.size[0] > from_x && rival.at[1] <= last_y &&
+            if (rival.at[0] < end_x && rival.at[0] + rival.size[0] > from_x && rival.at[1] < end_y &&
                 rival.at[1] + rival.size[1] > from_y)
                 rivals[atomicAdd(&rival_count, 1u)] = number;
         }
         __syncthreads();
         for (unsigned n = 0; n < rival_count && mine; ++n) {
             const Region& rival = regions[rivals[n]];
-            const int its_column = region.at[0] + column - rival.at[0];
-            if (its_column < 0 || its_column >= rival.size[0]) continue;
-            for (int i = 0; i < REDACT_TILE / REDACT_ROWS; ++i) {
-                const int row = region.at[1] + ((top + warp + i * REDACT_ROWS) >> log2_y) - rival.at[1];
-                if (mine >> i & 1 && row >= 0 && row < rival.size[1] && takes(rival, masks, its_column, row))
-                    mine &= ~(1u << i);
-            }
+            const int row = from_y + mask_row - rival.at[1];
+            if (row >= 0 && row < rival.size[1])
+                mine &= ~mask_bits(rival, masks, from_x + 32 * mask_column - rival.at[0], row);
         }
         __syncthreads();
     }
-    if (!mine) return;
-    const Position across = layout.method == SOLID ? Position{0, 0.0f} : position_of(patch.axis[0], x, layout.method);
-    for (int i = 0; i < REDACT_TILE / REDACT_ROWS; ++i) {
-        if (!(mine >> i & 1)) continue;
-        const int y = top + warp + i * REDACT_ROWS;
-        if (patch.wide) write_pixel<unsigned short>(patch, low + patch.low, x, y, across, layout.method);
-        else write_pixel<unsigned char>(patch, low + patch.low, x, y, across, layout.method);
+    if (mask_row < block_rows) taken[mask_row][mask_column] = mine;
+    if (thread < block_rows) taken[thread][WRITE_WORDS] = 0;
+    if (!__syncthreads_or(mine != 0)) return;
+
+    const int elements = width * channels;
+    int first_cell = 0, row_values = 0;
+    if (method != SOLID) {
+        first_cell = position_of(patch.axis[0], left, method).cell;
+        const int last_cell = position_of(patch.axis[0], left + width - 1, method).cell + (method == GAUSSIAN);
+        row_values = (last_cell - first_cell + 1) * channels;
+        const int low_row = patch.axis[0].cells * channels;
+        const float per_row = 1.0f / static_cast<float>(row_values);
+        low += patch.low + first_cell * channels;
+        for (int i = thread; i < row_values * height; i += THREADS) {
+            const int row = static_cast<int>((static_cast<float>(i) + 0.5f) * per_row);
+            const Position position = down[row];
+            const float* const above = low + static_cast<size_t>(position.cell) * low_row + (i - row * row_values);
+            values[i] = method == PIXELATE ? above[0] : fmaf(above[low_row] - above[0], position.share, above[0]);
+        }
+    }
+
+    // A thread looks after four elements of each row, a word of memory; `skew` of the first word lie in front of the tile.
+    const int log2_size = patch.wide, word_bytes = 4 << log2_size;
+    unsigned char* const rows =
+        reinterpret_cast<unsigned char*>(patch.samples) + static_cast<size_t>(top) * patch.pitch_bytes;
+    const int start = (left * channels) << log2_size;
+    const bool aligned = patch.pitch_bytes % word_bytes == 0;
+    const int skew = aligned ? static_cast<int>(reinterpret_cast<size_t>(rows + start) & (word_bytes - 1)) >> log2_size : 0;
+    const int words = (elements + skew + 3) / 4;
+    __syncthreads();
+    const int groups = THREADS / words, group = thread / words, word = thread - group * words;
+    if (group >= groups) return;
+    const int first = 4 * word - skew, column = (max(first, 0) / channels) >> log2_x;
+    int value_at[4] = {0, 0, 0, 0};
+    float share[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    unsigned fill[4] = {0, 0, 0, 0}, wanted[4] = {0, 0, 0, 0}, fixed = 0;  // wanted: a bit of the mask, from `column` on
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        if (first + i < 0 || first + i >= elements) continue;
+        const int x = (first + i) / channels, channel = first + i - x * channels;
+        wanted[i] = 1u << ((x >> log2_x) - column);
+        if (method == SOLID || channel == patch.alpha) {
+            fixed |= 1u << i;
+            fill[i] = patch.fill[channel];
+        } else {
+            const Position position = position_of(patch.axis[0], left + x, method);
+            value_at[i] = (position.cell - first_cell) * channels + channel;
+            share[i] = position.share;
+        }
+    }
+    const unsigned all = wanted[0] | wanted[1] | wanted[2] | wanted[3];
+    const bool whole = aligned && wanted[0] && wanted[1] && wanted[2] && wanted[3];
+    const int shift = patch.shift;
+    for (int row = group; row < height; row += groups) {
+        const unsigned* const bits = taken[row >> log2_y] + (column >> 5);
+        const unsigned found = __funnelshift_r(bits[0], bits[1], column & 31) & all;
+        if (!found) continue;
+        unsigned code[4];
+        const float* const of_row = values + row * row_values;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            if (fixed >> i & 1) {
+                code[i] = fill[i];
+            } else if (method == PIXELATE) {
+                code[i] = rounded(of_row[value_at[i]]);
+            } else {
+                const float before = of_row[value_at[i]];
+                code[i] = rounded(fmaf(of_row[value_at[i] + channels] - before, share[i], before));
+            }
+            code[i] <<= shift;
+        }
+        unsigned char* const out = rows + static_cast<size_t>(row) * patch.pitch_bytes + start;
+        if (log2_size) {
+            unsigned short* const to = reinterpret_cast<unsigned short*>(out) + first;
+            if (whole && found == all) {
+                *reinterpret_cast<uint2*>(to) = make_uint2(code[0] | code[1] << 16, code[2] | code[3] << 16);
+            } else {
+#pragma unroll
+                for (int i = 0; i < 4; ++i)
+                    if (found & wanted[i]) to[i] = static_cast<unsigned short>(code[i]);
+            }
+        } else {
+            if (whole && found == all) {
+                *reinterpret_cast<unsigned*>(out + first) = __byte_perm(
+                    __byte_perm(code[0], code[1], 0x0040), __byte_perm(code[2], code[3], 0x0040), 0x5410);
+            } else {
+#pragma unroll
+                for (int i = 0; i < 4; ++i)
+                    if (found & wanted[i]) out[first + i] = static_cast<unsigned char>(code[i]);
+            }
+        }
+    }
+}
+
+// ---- Writing with soft edges ----------------------------------------------------------------------------------------
+
+// Whether a region takes a block of the frame.
+__device__ __forceinline__ bool holds_block(const Region& region, const unsigned* masks, int column, int row) {
+    column -= region.at[0];
+    row -= region.at[1];
+    return column >= 0 && column < region.size[0] && row >= 0 && row < region.size[1] && takes(region, masks, column, row);
+}
+
+// How many blocks around a block of the frame lie near the region: its weight, in units of 1 / (2 radius + 1)^2.
+__device__ __forceinline__ int soft_count(const Region& region, const unsigned* masks, int column, int row) {
+    const int radius = region.soft, width = region.size[0] + 2 * radius, height = region.size[1] + 2 * radius;
+    const int words = (width + 31) / 32;
+    // Among the places of the dilated mask, which begins `radius` before the region: from this one on.
+    const int from = column - region.at[0], first = row - region.at[1];
+    if (from <= -2 * radius - 1 || from >= width || first <= -2 * radius - 1 || first >= height) return 0;
+    const unsigned window = ALL_LANES >> (31 - 2 * radius);
+    const int word = from >> 5;
+    int count = 0;
+    for (int y = max(first, 0); y <= min(first + 2 * radius, height - 1); ++y) {
+        const unsigned* const line = masks + region.near + static_cast<size_t>(y) * words;
+        const unsigned low = word >= 0 ? line[word] : 0, high = word + 1 < words ? line[word + 1] : 0;
+        count += __popc(__funnelshift_r(low, high, from & 31) & window);
+    }
+    return count;
+}
+
+// The weight of the region with that number in a block of its frame, or 0 where another one wins.
+__device__ __forceinline__ int own_count(const Region* regions, unsigned number, const unsigned* masks, int column, int row) {
+    const Region& region = regions[number];
+    const bool inside = holds_block(region, masks, column, row);
+    const int mine = soft_count(region, masks, column, row);
+    if (!mine) return 0;
+    const int unit = (2 * region.soft + 1) * (2 * region.soft + 1);
+    for (unsigned other = inside ? number + 1 : region.begin; other < region.end; ++other) {
+        if (other == number) continue;
+        const Region& rival = regions[other];
+        if (holds_block(rival, masks, column, row)) return 0;
+        if (inside) continue;
+        const int its = soft_count(rival, masks, column, row), its_unit = (2 * rival.soft + 1) * (2 * rival.soft + 1);
+        if (its && (its * unit > mine * its_unit || (other > number && its * unit == mine * its_unit))) return 0;
+    }
+    return mine;
+}
+
+template <class Sample>
+__device__ __forceinline__ void blend_pixel(const Patch& patch, const float* low, int x, int y, int method, unsigned weight,
+                                            unsigned unit) {
+    Sample* const out = reinterpret_cast<Sample*>(reinterpret_cast<char*>(patch.samples) +
+                                                  static_cast<size_t>(y) * patch.pitch_bytes) +
+                        static_cast<size_t>(x) * patch.channels;
+    const int channels = patch.channels, low_row = patch.axis[0].cells * channels;
+    Position across = {0, 0.0f}, down = {0, 0.0f};
+    if (method != SOLID) {
+        across = position_of(patch.axis[0], x, method);
+        down = position_of(patch.axis[1], y, method);
+    }
+    const size_t at = static_cast<size_t>(down.cell) * low_row + across.cell * channels;
+    for (int channel = 0; channel < channels; ++channel) {
+        unsigned code;
+        if (method == SOLID || channel == patch.alpha) {
+            code = patch.fill[channel];
+        } else if (method == PIXELATE) {
+            code = rounded(low[at + channel]);
+        } else {
+            const float* const cell = low + at + channel;
+            const float before = fmaf(cell[low_row] - cell[0], down.share, cell[0]);
+            const float after = fmaf(cell[low_row + channels] - cell[channels], down.share, cell[channels]);
+            code = rounded(fmaf(after - before, across.share, before));
+        }
+        const unsigned old = static_cast<unsigned>(out[channel]) >> patch.shift;
+        code = (2 * (old * (unit - weight) + code * weight) + unit) / (2 * unit);
+        out[channel] = static_cast<Sample>(code << patch.shift);
+    }
+}
+
+// Blocks: tiles of samples, REDACT_TILE a side; threads: (REDACT_TILE, REDACT_ROWS).
+extern "C" __global__ void __launch_bounds__(THREADS) redact_write_softly(
+    const Layout __grid_constant__ layout, const unsigned long long* __restrict__ table, const float* __restrict__ low,
+    const unsigned* __restrict__ masks) {
+    const int lane = threadIdx.x, warp = threadIdx.y;
+    const unsigned* starts = part_of<unsigned>(table, layout.write_starts);
+    const int owner = owner_of(starts, layout.patch_count, blockIdx.x, lane);
+    const Patch& patch = part_of<Patch>(table, layout.patches)[owner];
+    const Region* const regions = part_of<Region>(table, layout.regions);
+    const Region& region = regions[patch.region];
+    const int tile = static_cast<int>(blockIdx.x - starts[owner]);
+    const int tiles_x = (patch.axis[0].length + REDACT_TILE - 1) / REDACT_TILE;
+    const int x = tile % tiles_x * REDACT_TILE + lane, top = tile / tiles_x * REDACT_TILE;
+    if (x >= patch.axis[0].length) return;
+    const int column = region.rim_at[0] + (x >> patch.axis[0].log2_block);
+    const unsigned unit = (2 * region.soft + 1) * (2 * region.soft + 1);
+    for (int y = top + warp; y < min(top + REDACT_TILE, patch.axis[1].length); y += WARPS) {
+        const int row = region.rim_at[1] + (y >> patch.axis[1].log2_block);
+        const int weight = own_count(regions, patch.region, masks, column, row);
+        if (!weight) continue;
+        if (patch.wide) blend_pixel<unsigned short>(patch, low + patch.low, x, y, layout.method, weight, unit);
+        else blend_pixel<unsigned char>(patch, low + patch.low, x, y, layout.method, weight, unit);
     }
 }
 

@@ -3,6 +3,9 @@
 What a call to `Redactor.redact` does is defined apart from how: every region's replacement is computed from the
 pixels as they were before the call, and where regions overlap, the one with the larger object wins (the later one of
 equals), so that a weaker blur never lies over a stronger one. All regions can be computed in any order, or at once.
+
+With soft edges (`soft.py`) a region wins over every rim, and of rims the one that weighs most there (of equals that of
+the larger object); in a rim the replacement is mixed with the pixel as it was.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from trt_anon.redact.paste_cpu import paste_cpu
 from trt_anon.redact.pixelate import Edges, cell_edges, pixelate
 from trt_anon.redact.pixelate_cpu import pixelate_cpu
 from trt_anon.redact.region import Block, Rect, check_region, covered_rect, expand_mask, region_mask
+from trt_anon.redact.soft import blend, rim_rect, soft_counts, soft_radius
 from trt_anon.redact.solid import black_codes, solid
 from trt_anon.types import Frame, PixelFormat, Plane, Region
 
@@ -161,6 +165,9 @@ class Redactor:
             for region in sorted(regions, key=_object_px)
             if (rect := covered_rect(region, frame.width_px, frame.height_px, block)) is not None
         ]
+        if self.config.feather:
+            self._redact_softly(frame, placed, block)
+            return
         # All replacements wait for the first write, unless together they would outgrow a copy of the frame.
         crowded = sum(rect.width * rect.height for _, rect in placed) > frame.width_px * frame.height_px
         source = tuple(plane.copy() for plane in frame.planes) if crowded else frame.planes
@@ -169,18 +176,51 @@ class Redactor:
             target = frame.planes[patch.plane][patch.rows, patch.columns]
             self._functions.paste(target, patch.samples, patch.mask)
 
+    def _redact_softly(self, frame: Frame, placed: Sequence[tuple[Region, Rect]], block: Block) -> None:
+        shape = (-(-frame.height_px // block[1]), -(-frame.width_px // block[0]))
+        owner, owner_of_rim = np.full(shape, -1, np.int32), np.full(shape, -1, np.int32)
+        most = np.full(shape, 1e-9)  # weights differ by more, or not at all
+        rims = []
+        for number, (region, rect) in enumerate(placed):
+            radius = soft_radius(self.config.feather, _object_px(region), block)
+            rim = rim_rect(rect, radius, frame.width_px, frame.height_px, block)
+            whole, part = _in_blocks(rim, block), _in_blocks(rect, block)
+            canvas = np.zeros(shape, np.bool_)
+            canvas[part] = region_mask(region, rect, block)
+            counts = soft_counts(canvas[whole], radius)
+            weights = counts / (2 * radius + 1) ** 2
+            owner_of_rim[whole][weights >= most[whole]] = number
+            np.maximum(most[whole], weights, out=most[whole])
+            owner[canvas] = number
+            rims.append((region, rim, radius, counts))
+        owner = np.where(owner < 0, owner_of_rim, owner)
+        source = tuple(plane.copy() for plane in frame.planes)
+        for number, (region, rim, radius, counts) in enumerate(rims):
+            mask = owner[_in_blocks(rim, block)] == number
+            if not mask.any():
+                continue
+            shift = frame.pixel_format.sample_shift
+            for patch in self._patches(frame, source, region, rim, mask):
+                old = source[patch.plane][patch.rows, patch.columns]
+                # as `_patches`: chroma has a sample for each block, any other plane for each pixel
+                weights = counts if len(frame.planes) > 1 and patch.plane else _of_pixels(counts, rim, block)
+                mixed = blend(old >> shift, patch.samples >> shift, weights, radius) << shift
+                paste(frame.planes[patch.plane][patch.rows, patch.columns], mixed.astype(old.dtype), patch.mask)
+
     def redact_whole(self, frame: Frame) -> None:
         """Fill the whole frame with opaque black, whatever the configured method."""
         shift = frame.pixel_format.sample_shift
         for plane, codes in zip(frame.planes, black_codes(frame.pixel_format, frame.color), strict=True):
             plane[...] = [code << shift for code in codes] if plane.ndim == 3 else codes[0] << shift
 
-    def _patches(self, frame: Frame, source: Sequence[Plane], region: Region, rect: Rect) -> Iterator[_Patch]:
-        """What replaces the region in each plane, computed from `source`."""
+    def _patches(
+        self, frame: Frame, source: Sequence[Plane], region: Region, rect: Rect, mask: Mask | None = None
+    ) -> Iterator[_Patch]:
+        """What replaces the region in each plane, computed from `source`; mask: of blocks, where it is not its own."""
         form = frame.pixel_format
         units = _units(form)
         block = units[-1]
-        blocks = region_mask(region, rect, block)
+        blocks = region_mask(region, rect, block) if mask is None else mask
         pixels = expand_mask(blocks, rect, block)
         # a blur or cell wider than the crop has nothing more to destroy; unbounded, its padding would fill the memory
         object_px = min(_object_px(region), max(rect.width, rect.height) / self.config.strength)
@@ -198,6 +238,16 @@ class Redactor:
             if form.sample_shift:
                 np.left_shift(samples, form.sample_shift, out=samples)
             yield _Patch(number, rows, columns, pixels if unit == (1, 1) else blocks, samples)
+
+
+def _in_blocks(rect: Rect, block: Block) -> tuple[slice, slice]:
+    """The rows and columns of blocks of a rectangle that starts on one."""
+    rows = slice(rect.y0 // block[1], -(-rect.y1 // block[1]))
+    return rows, slice(rect.x0 // block[0], -(-rect.x1 // block[0]))
+
+
+def _of_pixels(counts: NDArray[np.int64], rect: Rect, block: Block) -> NDArray[np.int64]:
+    return counts.repeat(block[1], axis=0).repeat(block[0], axis=1)[: rect.height, : rect.width]
 
 
 def _object_px(region: Region) -> float:

@@ -13,8 +13,7 @@ from trt_anon.cuda.device import Accounting, address_of, side_of, upload
 from trt_anon.cuda.host import HostOptions
 from trt_anon.cuda.kernel import Kernel
 from trt_anon.redact.bitmap import WORD, Bitmap
-from trt_anon.redact.frame_plan import RedactPlan, plan_redaction
-from trt_anon.redact.frame_table import TILE
+from trt_anon.redact.frame_plan import TILE, RedactPlan, plan_redaction
 from trt_anon.types import Frame, Region
 
 TOLERANCE_CODES = 1
@@ -35,9 +34,10 @@ class RedactCuda:
         self, config: RedactConfig, *, host: HostOptions | None = None, accounting: Accounting | None = None
     ) -> None:
         self.config = config
+        write = "write_softly" if config.feather else "write"
         self._prepare, self._blur, self._write, self._union = (
             Kernel(SOURCE, f"redact_{name}", host=host, accounting=accounting)
-            for name in ("prepare", "blur", "write", "union")
+            for name in ("prepare", "blur", write, "union")
         )
 
     def __call__(self, frame: Frame, regions: Sequence[Region]) -> None:
@@ -97,7 +97,8 @@ class RedactCuda:
     ) -> None:
         """Write which pixels `batch` would destroy: out (F, H, ceil(W / 32)) uint32, see `bitmap.pack_bits`.
 
-        The frames have one size. All else is as for `batch`, and needs the same workspace.
+        Soft edges are not among them. The frames have one size. All else is as for `batch`, and needs the same
+        workspace.
         """
         plan = plan_redaction(frames, regions_per_frame, self.config, bitmaps_per_frame)
         sizes = {(frame.height_px, frame.width_px) for frame in frames}
@@ -129,7 +130,7 @@ class RedactCuda:
         )
 
     def _launch(self, plan: RedactPlan, workspace: Any, stream: Any, staging: Any) -> None:
-        sum_tiles, mask_tiles, blur_tiles, write_tiles = plan.tiles
+        sum_tiles, mask_tiles, blur_tiles, write_tiles, near_tiles = plan.tiles
         if not write_tiles:
             return
         table, sums, low, masks = self._placed(plan, workspace, stream, staging)
@@ -139,7 +140,9 @@ class RedactCuda:
         self._prepare.launch(
             (sum_tiles + mask_tiles,), block, (*args, sums, masks), stream, reaches=reaches, bytes_moved=moved[0]
         )
-        self._blur.launch((blur_tiles,), block, (*args, sums, low), stream, reaches=reaches, bytes_moved=moved[1])
+        self._blur.launch(
+            (blur_tiles + near_tiles,), block, (*args, sums, low, masks), stream, reaches=reaches, bytes_moved=moved[1]
+        )
         self._write.launch((write_tiles,), block, (*args, low, masks), stream, reaches=reaches, bytes_moved=moved[2])
 
     def _placed(self, plan: RedactPlan, workspace: Any, stream: Any, staging: Any) -> tuple[Any, Any, Any, Any]:

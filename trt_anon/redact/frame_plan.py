@@ -18,8 +18,8 @@ from trt_anon.cuda.device import address_of, side_of
 from trt_anon.errors import UsageError
 from trt_anon.redact.bitmap import Bitmap
 from trt_anon.redact.frame import MIN_CELL_PX, MIN_SIGMA_PX
-from trt_anon.redact.frame_table import TILE, RegionTable, blocks_of, region_table
-from trt_anon.redact.gaussian import MAX_CELL, MIN_SIGMA_LOW
+from trt_anon.redact.frame_table import RegionTable, blocks_of, region_table
+from trt_anon.redact.gaussian import MAX_CELL, MIN_SIGMA_LOW, MIN_SIGMA_OF_CELLS
 from trt_anon.redact.solid import black_codes
 from trt_anon.types import Frame, PixelFormat, Region
 
@@ -32,8 +32,13 @@ MAX_BIT_DEPTH = 12
 METHODS = ("gaussian", "pixelate", "solid")
 
 # What frame.cu calls the same.
-_SUM_LANES, _SUM_ROWS, _MAX_RADIUS, _MAX_NEIGHBOURHOOD = 64, 32, 48, 64
-_LEAST_PART, _MOST_SLICES = 64, 16  # a cell larger than a part is summed by several blocks of threads
+TILE, _THREADS, _SUM_WORD = 32, 256, 16
+_MAX_RADIUS, _MAX_NEIGHBOURHOOD = 48, 64
+_WRITE_BLOCKS, _WRITE_VALUES = 128, 4096
+
+_SUM_BYTES = 480  # of a row of a tile of sums, about: half a kilobyte is what memory likes to give
+_LEAST_PART, _MOST_SLICES = 64, 32  # a cell larger than a part is summed in parts
+_WRITE_ROWS = 64  # at most, of a tile of samples; see `taken` in frame.cu
 
 _AXIS = np.dtype(
     [(name, np.int32) for name in ("cells", "size", "slices", "part", "tile", "blocks", "log2_block", "radius")]
@@ -48,13 +53,14 @@ _PATCH = np.dtype(
         ("region", np.uint32),
         ("sums", np.uint32),
         ("low", np.uint32),
+        ("before", np.uint32),
+        ("after", np.uint32),
         ("fill", np.uint16, 4),
-        ("channels", np.int32),
-        ("alpha", np.int32),
-        ("wide", np.int32),
-        ("shift", np.int32),
-        ("peak", np.int32),
-        ("reserved", np.int32),
+        ("rows", np.int32),
+        ("channels", np.int16),
+        ("alpha", np.int16),
+        ("wide", np.int16),
+        ("shift", np.int16),
     ],
     align=True,
 )
@@ -64,7 +70,8 @@ LAYOUT = np.dtype(
         for name in ("regions", "patches", "points", "sum_starts", "mask_starts", "blur_starts", "write_starts")
     ]
     + [("frame_starts", np.uint32), ("region_count", np.int32), ("patch_count", np.int32)]
-    + [("sum_tiles", np.uint32), ("method", np.int32)],
+    + [(name, np.uint32) for name in ("sum_tiles", "blur_tiles", "near_starts")]
+    + [("method", np.int32)],
     align=True,
 )
 
@@ -74,8 +81,8 @@ class RedactPlan:
     """One batch, ready to be launched.
 
     table: (T,) uint64, what the kernels read; it has to be on the device. layout: (1,) LAYOUT. sum_words, low_words and
-    mask_words: of scratch, 4 bytes each. tiles: how many of sums, masks, cells and samples. bytes_moved: by the three
-    launches. arrays: all that the table holds addresses of.
+    mask_words: of scratch, 4 bytes each. tiles: how many of sums, masks, cells, samples and dilated masks. bytes_moved:
+    by the three launches. arrays: all that the table holds addresses of.
     """
 
     table: NDArray[np.uint64]
@@ -83,7 +90,7 @@ class RedactPlan:
     sum_words: int
     low_words: int
     mask_words: int
-    tiles: tuple[int, int, int, int]
+    tiles: tuple[int, int, int, int, int]
     bytes_moved: tuple[int, int, int]
     arrays: tuple[Any, ...]
 
@@ -108,7 +115,7 @@ def plan_redaction(
     if len(frames) != len(regions_per_frame):
         raise ValueError(f"{len(frames)} frames, but regions for {len(regions_per_frame)}")
     planes = _planes(frames)
-    table = region_table(frames, regions_per_frame, bitmaps_per_frame, config.strength)
+    table = region_table(frames, regions_per_frame, bitmaps_per_frame, config.strength, config.feather)
     patches, planes_each = _patches(frames, planes, table, config)
     across, down = patches["axis"][:, 0], patches["axis"][:, 1]
     channels = patches["channels"].astype(np.int64)
@@ -116,14 +123,18 @@ def plan_redaction(
     cells = across["cells"].astype(np.int64) * down["cells"] * channels
     sums = parts[0] * parts[1] * channels
     sum_tiles = -(-parts[0] // np.maximum(across["tile"], 1)) * -(-parts[1] // np.maximum(down["tile"], 1))
-    blur_tiles = -(-across["cells"] // TILE) * -(-down["cells"] // TILE) * channels
-    write_tiles = -(-across["length"].astype(np.int64) // TILE) * -(-down["length"].astype(np.int64) // TILE)
+    beside = np.where(channels <= 2, channels, 1)
+    blur_tiles = -(-across["cells"] * beside // TILE) * -(-down["cells"] // TILE) * (channels // beside)
+    blocks_x = -(-across["length"].astype(np.int64) >> across["log2_block"])
+    write_tiles = -(-blocks_x // _WRITE_BLOCKS) * -(-down["length"].astype(np.int64) // patches["rows"])
+    if config.feather:
+        write_tiles = -(-across["length"].astype(np.int64) // TILE) * -(-down["length"].astype(np.int64) // TILE)
     if config.method == "solid":
         cells, sums, sum_tiles, blur_tiles = (np.zeros_like(array) for array in (cells, sums, sum_tiles, blur_tiles))
     unsummed = (across["size"] == 1) & (down["size"] == 1) & (config.method == "gaussian")
     sums, sum_tiles = np.where(unsummed, 0, sums), np.where(unsummed, 0, sum_tiles)
     patches["sums"], patches["low"] = np.cumsum(sums) - sums, np.cumsum(cells) - cells
-    starts = [_starts(tiles) for tiles in (sum_tiles, table.mask_tiles, blur_tiles, write_tiles)]
+    starts = [_starts(tiles) for tiles in (sum_tiles, table.mask_tiles, blur_tiles, write_tiles, table.near_tiles)]
     tiles = tuple(int(start[-1]) for start in starts)
     if max(*tiles, int(sums.sum()), int(cells.sum()), table.mask_words) >= 1 << 31 or tiles[0] + tiles[1] >= 1 << 31:
         raise ValueError("the regions of this batch are too many and too large for one; give it fewer frames")
@@ -138,11 +149,12 @@ def plan_redaction(
             "mask_starts": starts[1],
             "blur_starts": starts[2],
             "write_starts": starts[3],
+            "near_starts": starts[4],
             "frame_starts": frame_starts,
         }
     )
     layout["region_count"], layout["patch_count"] = len(table.rows), len(patches)
-    layout["sum_tiles"], layout["method"] = tiles[0], METHODS.index(config.method)
+    layout["sum_tiles"], layout["blur_tiles"], layout["method"] = tiles[0], tiles[2], METHODS.index(config.method)
     samples = across["length"].astype(np.int64) * down["length"] * channels << patches["wide"]
     read, unread, low = int(samples[sum_tiles > 0].sum()), int(samples[unsummed].sum()), 4 * int(cells.sum())
     summed, drawn = 4 * int(sums.sum()), 4 * table.mask_words
@@ -152,15 +164,15 @@ def plan_redaction(
         sum_words=int(sums.sum()),
         low_words=int(cells.sum()),
         mask_words=table.mask_words,
-        tiles=(tiles[0], tiles[1], tiles[2], tiles[3]),
+        tiles=(tiles[0], tiles[1], tiles[2], tiles[3], tiles[4]),
         bytes_moved=(read + summed + drawn, unread + summed + low, low + drawn * planes_each + int(samples.sum())),
         arrays=(*(p for frame in frames for p in frame.planes), *(b.words for b in table.bitmaps)),
     )
 
 
 def _planes(frames: Sequence[Frame]) -> NDArray[np.int64]:
-    """(F, 3, 3): of each plane the address, the bytes from row to row, and the channels; checked."""
-    planes = np.zeros((len(frames), 3, 3), np.int64)
+    """(F, 3, 4): of each plane the address, the bytes from row to row and within one, and the channels; checked."""
+    planes = np.zeros((len(frames), 3, 4), np.int64)
     seen: set[int] = set()
     for place, frame in enumerate(frames):
         form = frame.pixel_format
@@ -182,7 +194,7 @@ def _planes(frames: Sequence[Frame]) -> NDArray[np.int64]:
             if address in seen:
                 raise ValueError("a plane appears twice in the batch; give all regions of a frame at once")
             seen.add(address)
-            planes[place, number] = address, pitch, channels
+            planes[place, number] = address, pitch, plane.shape[1] * dense[0], channels
     return planes
 
 
@@ -200,15 +212,17 @@ def _patches(
         first = table.rects_px[index, :2] >> log2_unit
         last = -(-table.rects_px[index, 2:] >> log2_unit)
         patches = np.zeros(len(index), _PATCH)
-        address, pitch, channels = planes[of_frame, plane].T
+        address, pitch, row_bytes, channels = planes[of_frame, plane].T
         forms = [_form_of(frame, plane) for frame in frames]
         size = np.array([form[0] for form in forms], np.int64).reshape(-1)[of_frame]
         patches["samples"] = address + first[:, 1] * pitch + first[:, 0] * channels * size
         patches["pitch_bytes"], patches["channels"], patches["region"] = pitch, channels, index
         patches["wide"] = size == 2
-        for place, name in enumerate(("shift", "peak", "alpha"), 1):
-            patches[name] = np.array([form[place] for form in forms], np.int32)[of_frame]
-        patches["fill"] = np.array([form[4] for form in forms], np.uint16).reshape(-1, 4)[of_frame]
+        patches["before"] = first[:, 0] * channels * size
+        patches["after"] = row_bytes - last[:, 0] * channels * size
+        for place, name in enumerate(("shift", "alpha"), 1):
+            patches[name] = np.array([form[place] for form in forms], np.int16)[of_frame]
+        patches["fill"] = np.array([form[3] for form in forms], np.uint16).reshape(-1, 4)[of_frame]
         for axis in range(2):
             _divide(
                 patches["axis"][:, axis],
@@ -217,20 +231,20 @@ def _patches(
                 last[:, axis] - first[:, axis],
                 log2_unit[:, axis],
                 log2[:, axis],
-                _SUM_ROWS if axis else _SUM_LANES // channels,
             )
+        _tiles(patches, config.method)
         made.append(patches)
     return (np.concatenate(made) if made else np.zeros(0, _PATCH)), len(made)
 
 
-def _form_of(frame: Frame, plane: int) -> tuple[int, int, int, int, list[int]]:
-    """Bytes per sample, shift, highest code, channel of alpha or -1, and black by channel, in one plane."""
+def _form_of(frame: Frame, plane: int) -> tuple[int, int, int, list[int]]:
+    """Bytes per sample, shift, channel of alpha or -1, and black by channel, in one plane."""
     form: PixelFormat = frame.pixel_format
     if plane >= len(frame.planes):
-        return 0, 0, 0, 0, [0] * 4
+        return 0, 0, 0, [0] * 4
     black = black_codes(form, frame.color)[plane]
     alpha = form.channels.find("a")
-    return form.dtype.itemsize, form.sample_shift, (1 << form.bit_depth) - 1, alpha, [*black, 0, 0, 0][:4]
+    return form.dtype.itemsize, form.sample_shift, alpha, [*black, 0, 0, 0][:4]
 
 
 def _divide(
@@ -240,9 +254,8 @@ def _divide(
     length: NDArray[np.int64],
     log2_unit: NDArray[np.int64],
     log2_block: NDArray[np.int64],
-    room: NDArray[np.int64] | int,
 ) -> None:
-    """Divide one axis of each patch into cells, cells into parts, and parts into tiles of `room` samples."""
+    """Divide one axis of each patch into cells, and cells into parts."""
     log2_in_plane = log2_block - log2_unit
     axis["length"], axis["log2_block"] = length, log2_in_plane
     if config.method == "solid":
@@ -265,7 +278,26 @@ def _divide(
         axis["blocks"] = blocks
     part = np.minimum(size, np.maximum(_LEAST_PART, -(-size // _MOST_SLICES)))
     axis["cells"], axis["size"], axis["part"], axis["slices"] = cells, size, part, -(-size // part)
-    axis["tile"] = np.maximum(room // part, 1)
+
+
+def _tiles(patches: NDArray[np.void], method: str) -> None:
+    """How many parts of cells a tile of sums has, and how many rows a tile of samples, so that both find room."""
+    across, down = patches["axis"][:, 0], patches["axis"][:, 1]
+    step = patches["channels"].astype(np.int64) << patches["wide"]
+    log2_y = down["log2_block"].astype(np.int64)
+    width = np.minimum(across["length"], _WRITE_BLOCKS << across["log2_block"]).astype(np.int64)
+    values = np.ones(len(patches), np.int64)
+    if method != "solid":
+        part = across["part"].astype(np.int64)
+        across["tile"] = np.clip(_SUM_BYTES // (part * step), 1, across["cells"] * across["slices"])
+        words = (across["tile"] * part * step + 2 * _SUM_WORD - 2) // _SUM_WORD
+        down["tile"] = np.minimum(_THREADS // words, down["cells"] * down["slices"])
+        least = across["size"].astype(np.int64)
+        if method == "pixelate":  # cells differ by a block
+            least = np.maximum(least - (1 << across["log2_block"]), 1)
+        values = np.minimum(width // least + 3, across["cells"]) * patches["channels"]
+    rows = np.minimum(_WRITE_ROWS << log2_y, _WRITE_VALUES // values) >> log2_y << log2_y
+    patches["rows"] = np.clip(rows, 1 << log2_y, _WRITE_ROWS)
 
 
 def cells_and_sigmas(sigma: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -274,7 +306,8 @@ def cells_and_sigmas(sigma: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDA
     sigma_low stays below 5.08, unless the cell is MAX_CELL: then it is at most 16, for no sigma is larger than a frame.
     """
     most = np.floor((sigma * sigma + 0.25) / (MIN_SIGMA_LOW * MIN_SIGMA_LOW + 0.25))
-    cell = np.clip(np.floor(np.sqrt(most)), 1, MAX_CELL).astype(np.int64)  # exact: `most` is far below 2^52
+    cell = np.floor(np.sqrt(most))  # exact: `most` is far below 2^52
+    cell = np.clip(cell, np.where(sigma < MIN_SIGMA_OF_CELLS, 1, 2), MAX_CELL).astype(np.int64)
     return cell, np.sqrt(sigma * sigma - (cell * cell - 1) / 4) / cell
 
 

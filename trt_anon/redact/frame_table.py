@@ -17,9 +17,11 @@ from trt_anon.cuda.device import address_of
 from trt_anon.redact.bitmap import WORD, Bitmap
 from trt_anon.redact.polygon import SLACK_PX
 from trt_anon.redact.region import ROUNDED_CORNER_SHARE, check_region
+from trt_anon.redact.soft import MAX_RADIUS
 from trt_anon.types import Frame, Region
 
-TILE = 32
+MASK_WORDS, MASK_ROWS = 4, 64  # of a tile of masks, as in frame.cu
+NEAR_WORDS = 256  # of a tile of dilated masks
 
 # struct Region and struct Point of frame.cu.
 REGION = np.dtype(
@@ -37,8 +39,12 @@ REGION = np.dtype(
         ("mask", np.uint32),
         ("first_point", np.uint32),
         ("points", np.uint32),
+        ("begin", np.uint32),
         ("end", np.uint32),
         ("shape", np.int32),
+        ("soft", np.int32),
+        ("rim_at", np.int32, 2),
+        ("near", np.uint32),
         ("reserved", np.int32),
     ],
     align=True,
@@ -54,7 +60,8 @@ class RegionTable:
     """The regions of a batch that reach into their frames, frame by frame, the stronger behind the weaker.
 
     rows: (R,) REGION. points: POINT of all polygons. frame: (R,) index of each one's frame. object_px: (R,) float64, as
-    strengths are relative to it. rects_px: (R, 4) int64, the covered (x0, y0, x1, y1). mask_words: of all masks.
+    strengths are relative to it. rects_px: (R, 4) int64, the covered (x0, y0, x1, y1), with the rim. mask_words: of all
+    masks, plain and dilated.
     """
 
     rows: NDArray[np.void]
@@ -63,6 +70,7 @@ class RegionTable:
     object_px: NDArray[np.float64]
     rects_px: NDArray[np.int64]
     mask_tiles: NDArray[np.int64]
+    near_tiles: NDArray[np.int64]
     mask_words: int
     bitmaps: tuple[Bitmap, ...]
 
@@ -79,6 +87,7 @@ def region_table(
     regions_per_frame: Sequence[Sequence[Region]],
     bitmaps_per_frame: Sequence[Sequence[Bitmap | None]] | None,
     strength: float,
+    feather: float = 0.0,
 ) -> RegionTable:
     """The table of all regions of a batch; ValueError for what `check_region` refuses, or bitmaps that do not fit."""
     regions = [region for of_frame in regions_per_frame for region in of_frame]
@@ -109,7 +118,14 @@ def region_table(
     rows = np.zeros(len(order), REGION)
     frame, block, first, last = (array[order] for array in (frame, block, first, last))
     rows["at"], rows["size"], rows["block"] = first // block, -(-(last - first) // block), block
-    rows["end"] = np.searchsorted(frame, frame, side="right")
+    rows["begin"], rows["end"] = (np.searchsorted(frame, frame, side=side) for side in ("left", "right"))
+    radius = np.zeros(len(order), np.int64)
+    if feather:  # soft.py, `soft_radius`
+        wanted = np.ceil(np.minimum(feather * object_px[order], 1e6) / (2 * block.max(axis=1, initial=1)))
+        radius = np.clip(wanted, 1, MAX_RADIUS).astype(np.int64)
+    rim = 2 * radius[:, None] * block
+    rim_first, rim_last = np.maximum(first - rim, 0), np.minimum(last + rim, extent[order])
+    rows["soft"], rows["rim_at"] = radius, rim_first // block
     rows["shape"] = [_BITMAP if bitmaps[i] is not None else _SHAPES[regions[i].shape] for i in order.tolist()]
     _round_shapes(
         rows,
@@ -131,14 +147,17 @@ def region_table(
     drawn = rows["shape"] != _BOX
     sizes = np.where(drawn, words * height, 0)
     rows["mask"] = np.cumsum(sizes) - sizes
+    near_words = -(-(rows["size"][:, 0] + 2 * radius) // WORD) * (height + 2 * radius) * bool(feather)
+    rows["near"] = sizes.sum() + np.cumsum(near_words) - near_words
     return RegionTable(
         rows=rows,
         points=points,
         frame=frame,
-        object_px=np.minimum(object_px[order], (last - first).max(axis=1, initial=0) / strength),
-        rects_px=np.concatenate((first, last), axis=1),
-        mask_tiles=np.where(drawn, words * -(-height // TILE), 0),
-        mask_words=int(sizes.sum()),
+        object_px=np.minimum(object_px[order], (rim_last - rim_first).max(axis=1, initial=0) / strength),
+        rects_px=np.concatenate((rim_first, rim_last), axis=1),
+        mask_tiles=np.where(drawn, -(-words // MASK_WORDS) * -(-height // MASK_ROWS), 0),
+        near_tiles=-(-near_words // NEAR_WORDS),
+        mask_words=int(sizes.sum() + near_words.sum()),
         bitmaps=tuple(used),
     )
 

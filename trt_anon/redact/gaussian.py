@@ -2,8 +2,8 @@
 
 Along each axis: means of cells of k samples, a Gaussian over the cells, linear interpolation back. The cell mean adds a
 variance of (k^2 - 1) / 12 samples, the interpolation (k^2 - 1) / 6, so the Gaussian between them gets
-sigma_low = sqrt(sigma^2 - (k^2 - 1) / 4) / k. k is the largest integer that leaves sigma_low >= 2.5; for sigma below 5
-that is 1, the plain separable filter. The result is at least 46 dB from the true Gaussian.
+sigma_low = sqrt(sigma^2 - (k^2 - 1) / 4) / k. k is the largest integer that leaves sigma_low >= 2.5, but at least 2
+from sigma 4 on; below that it is 1, the plain separable filter. The result is at least 46 dB from the true Gaussian.
 
 Cells start at the crop's first sample, and the crop continues beyond its edges with its outermost values, without end.
 Only the crop is read, so the result depends on nothing outside it.
@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from trt_anon.types import Plane
 
 MIN_SIGMA_LOW = 2.5
+MIN_SIGMA_OF_CELLS = 4.0
 MAX_CELL = 1024  # keeps sums of a cell within 32 bits in every implementation
 
 
 def cell_and_sigma(sigma: float) -> tuple[int, float]:
     """Samples per cell and sigma in cells of the Gaussian between down- and upscaling."""
     cell = math.isqrt(math.floor((sigma * sigma + 0.25) / (MIN_SIGMA_LOW * MIN_SIGMA_LOW + 0.25)))
-    cell = min(max(cell, 1), MAX_CELL)
+    cell = min(max(cell, 1 if sigma < MIN_SIGMA_OF_CELLS else 2), MAX_CELL)
     return cell, math.sqrt(sigma * sigma - (cell * cell - 1) / 4) / cell
 
 

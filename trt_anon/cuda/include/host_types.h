@@ -60,6 +60,18 @@ inline unsigned __brev(unsigned v) {
     for (int i = 0; i < 32; ++i) reversed |= (v >> i & 1u) << (31 - i);
     return reversed;
 }
+inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
+    const std::uint64_t both = static_cast<std::uint64_t>(y) << 32 | x;
+    unsigned result = 0;
+    for (int i = 0; i < 4; ++i) result |= static_cast<unsigned>(both >> 8 * (selector >> 4 * i & 7) & 0xff) << 8 * i;
+    return result;
+}
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
+    return static_cast<unsigned>((static_cast<std::uint64_t>(high) << 32 | low) >> (shift & 31));
+}
+inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned shift) {
+    return static_cast<unsigned>((static_cast<std::uint64_t>(high) << 32 | low) << (shift & 31) >> 32);
+}
 inline int __mul24(int a, int b) { return static_cast<int>((a << 8 >> 8) * static_cast<long long>(b << 8 >> 8)); }
 inline int __mulhi(int a, int b) { return static_cast<int>(static_cast<long long>(a) * b >> 32); }
 inline unsigned __umulhi(unsigned a, unsigned b) {
@@ -108,6 +120,12 @@ inline float __sinf(float v) { return std::sin(v); }
 inline float __cosf(float v) { return std::cos(v); }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fadd_rd(float a, float b) {  // exact in float64, unless one is 2^29 times the other
+    const float sum = a + b;
+    return static_cast<double>(sum) > static_cast<double>(a) + static_cast<double>(b)
+               ? std::nextafter(sum, -std::numeric_limits<float>::infinity())
+               : sum;
+}
 inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fdiv_rn(float a, float b) { return a / b; }
