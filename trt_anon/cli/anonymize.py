@@ -71,6 +71,14 @@ def anonymize(
             "--grow", help="Region size relative to the found box.  \\[default: 1.3]", rich_help_panel=REDACTION
         ),
     ] = None,
+    feather: Annotated[
+        float | None,
+        typer.Option(
+            "--feather",
+            help="Width of a soft edge around each region, as a share of the object's size.  \\[default: 0]",
+            rich_help_panel=REDACTION,
+        ),
+    ] = None,
     track: track_options.Track = None,
     look_ahead: track_options.LookAhead = None,
     max_gap: track_options.MaxGap = None,
@@ -205,6 +213,7 @@ def anonymize(
         strength=strength,
         shape=shape,
         grow=grow,
+        feather=feather,
         track=track,
         look_ahead_seconds=look_ahead,
         max_gap_seconds=max_gap,
