@@ -109,8 +109,8 @@ class TrackConfig(StageConfig):
 class RedactConfig(StageConfig):
     """How a region is destroyed.
 
-        strength: the size of the smallest detail that survives, as a share of the object's longer side: sigma of the
-        Gaussian, side of a pixelation cell; solid fill has none. grow: the region's size relative to the detected box; None
+    strength: the size of the smallest detail that survives, as a share of the object's longer side: sigma of the
+    Gaussian, side of a pixelation cell; solid fill has none. grow: the region's size relative to the detected box; None
     takes the growth that the detector's recipe has from labels. shape: None is an ellipse for faces and a box for all
     else: the text of a plate reaches into its corners, which an ellipse leaves clear. feather: width of a soft edge
     around each region, as a share of the object's longer side; the region itself is destroyed as without it.
