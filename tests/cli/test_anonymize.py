@@ -92,6 +92,7 @@ def test_options_reach_the_configuration(
         "--fusion": "weighted", "--track": "off", "--look-ahead": 2.5, "--max-gap": 0.5,
         "--devices": "0,2", "--decoder": "pyav", "--batch": 4, "--gpu-memory": 512,
         "--videos-at-once": 2,
+        "--feather": 0.1,
     }  # fmt: skip
     words = [word for pair in given.items() for word in pair]
     result = invoke(
@@ -107,7 +108,7 @@ def test_options_reach_the_configuration(
         "track": {
             **AnonymizeConfig().track.model_dump(), "track": "off", "look_ahead_seconds": 2.5, "max_gap_seconds": 0.5,
         },
-        "redact": {"method": "pixelate", "strength": 0.5, "shape": "rounded", "grow": 3.0},
+        "redact": {"method": "pixelate", "strength": 0.5, "shape": "rounded", "grow": 3.0, "feather": 0.1},
         "sink": {
             "codec": "av1", "quality": 33, "encoder_preset": "9", "audio": "drop", "subtitles": "drop",
             "metadata": "keep", "file_times": "keep",
