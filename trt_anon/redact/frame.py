@@ -203,9 +203,9 @@ class Redactor:
             for patch in self._patches(frame, source, region, rim, mask):
                 old = source[patch.plane][patch.rows, patch.columns]
                 # as `_patches`: chroma has a sample for each block, any other plane for each pixel
-                weights = counts if len(frame.planes) > 1 and patch.plane else _of_pixels(counts, rim, block)
-                mixed = blend(old >> shift, patch.samples >> shift, weights, radius) << shift
-                paste(frame.planes[patch.plane][patch.rows, patch.columns], mixed.astype(old.dtype), patch.mask)
+                of_samples = counts if len(frame.planes) > 1 and patch.plane else _of_pixels(counts, rim, block)
+                mixed = blend(old, patch.samples, of_samples, radius, shift)
+                paste(frame.planes[patch.plane][patch.rows, patch.columns], mixed, patch.mask)
 
     def redact_whole(self, frame: Frame) -> None:
         """Fill the whole frame with opaque black, whatever the configured method."""

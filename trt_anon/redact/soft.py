@@ -8,6 +8,7 @@ block is more than twice the radius away. It is a ratio of whole numbers, so eve
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,9 +51,12 @@ def _sums(values: NDArray[np.bool_], radius: int) -> NDArray[np.int64]:
     return sums
 
 
-def blend(old: Plane, new: Plane, counts: NDArray[np.int64], radius: int) -> Plane:
-    """Codes between two planes of one shape, rounded half up; counts: (h, w), of the plane's samples."""
+def blend(old: Plane, new: Plane, counts: NDArray[np.int64], radius: int, shift: int = 0) -> Plane:
+    """Samples between two planes of one shape, their codes rounded half up; counts: (h, w), of the plane's samples.
+
+    shift: of a code within its sample, as `PixelFormat.sample_shift`.
+    """
     most = (2 * radius + 1) ** 2
     weight = counts if old.ndim == 2 else counts[..., np.newaxis]
-    mixed = (2 * (old * (most - weight) + new * weight) + most) // (2 * most)
-    return mixed.astype(old.dtype)
+    mixed = (2 * ((old >> shift) * (most - weight) + (new >> shift) * weight) + most) // (2 * most)
+    return cast(Plane, (mixed << shift).astype(old.dtype))
