@@ -44,7 +44,7 @@ from trt_anon.runtime.openvino import OpenVinoRunner, _shared_core
 EXACT = RuntimeConfig(device="cpu", runtime="openvino", precision="f32")
 EVERY_KIND = ("depthwise", "transposed", "head", "few channels")
 METHODS = ("MinMax", "Percentile", "Entropy")
-IMAGES = 64
+IMAGES = 96
 ROUNDS = 51
 PIXELS_PX = (640, 384)
 """Of the detectors that take any size."""

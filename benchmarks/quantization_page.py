@@ -54,7 +54,7 @@ def _recall(figures: Mapping[str, Any]) -> list[str]:
             f"{one['measured_on']['objects']}, {one['measured_on']['images']}",
             f"{networks['float32']['recall']:.1%}",
             *(f"**{entry['points_lost']:+.2f}**" for entry in own),
-            *(f"{entry['points_lost']:+.2f}{'' if by_chance(entry) else '*'}" for entry in others),
+            *(f"{entry['points_lost']:+.2f}{mark(entry)}" for entry in others),
             *(f"{entry['multiply_adds_in_int8']:.0%}" for entry in own),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -88,6 +88,13 @@ def _cost(spent: Mapping[str, Any] | None) -> list[str]:
     minutes, core, peak = run["wall_seconds"] / 60, run["cpu_seconds"] / 60, run["peak_rss_mib"] / 1024
     took = f"{minutes:.1f} minutes on {spent['cores']} cores ({core:.1f} of one), and {peak:.2f} GiB at most"
     return ["", f"Calibrating {spent['detector']} on {spent['images']} pictures took {took}."]
+
+
+def mark(entry: Mapping[str, Any]) -> str:
+    """What stands behind a figure: whether its difference to ours is more than chance, or was not tested."""
+    if "only_this_found" not in entry:
+        return "†"
+    return "" if by_chance(entry) else "*"
 
 
 def by_chance(entry: Mapping[str, Any]) -> bool:
