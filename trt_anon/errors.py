@@ -13,6 +13,7 @@
     +-- MediaError            an input cannot be read, or an output cannot be written
     |   +-- InputError        the input is missing, empty, truncated, corrupt or of no known kind
     |   +-- OutputError       the output exists already, or cannot be written
+    +-- VerificationFailed    a second look at an output found what can be read (exit code 4)
     +-- PipelineError         a stage failed while frames were under way; nothing was published
         +-- KernelError       a CUDA kernel does not compile, or was caught doing wrong
         +-- DeviceFailed      a GPU, or one of its engines for video, gave up; another one may do the work
@@ -102,6 +103,12 @@ class InputError(MediaError):
 
 class OutputError(MediaError):
     """An output exists already or cannot be written."""
+
+
+class VerificationFailed(TrtAnonError):
+    """A second look found objects that can be read in an output, or an output that is not its input any more."""
+
+    exit_code = 4
 
 
 class PipelineError(TrtAnonError):
