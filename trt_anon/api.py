@@ -80,27 +80,30 @@ class Anonymizer:
         *,
         registry: Registry | None = None,
         detections: str | Path | None = None,
+        verify: bool = False,
         **options: Any,
     ) -> None:
         """detections: a file that `write_detections` wrote or another tool; no detector is loaded then.
 
-        Arrays cannot be detected in then, and what is redacted in a file is what the detections say.
+        Arrays cannot be detected in then, and what is redacted in a file is what the detections say. verify: files get
+        a second look with another detector before they are published (see `Verifier`); raises ModelMissing without one.
         """
         self.config = make_config(config, **options)
         self._detector: DetectsFiles
         if detections is not None:
             self._detector = GivenDetections(detections)
-            self._setup = Setup(self.config, detections=Path(detections))
+            self._setup = Setup(self.config, detections=Path(detections), verify=verify)
             self._identity = identity_of(self.config, [], VERSION, detections=hash_of(Path(detections)))
         else:
             registry = registry or Registry()
             recipes = choose_recipes(self.config, registry)
             self.config = with_growth(self.config, recipes)
             self._identity = identity_of(self.config, recipes, VERSION)
-            self._setup = Setup(self.config, registry, tuple(recipes))
+            self._setup = Setup(self.config, registry, tuple(recipes), verify=verify)
             self._detector = load_detection(self.config, registry, recipes)
         self._redaction = Redaction(self.config)
         self._closed = False
+        self._verifier = self._setup.verifier()
 
     def __enter__(self) -> Anonymizer:
         return self
@@ -114,6 +117,8 @@ class Anonymizer:
         """Free the detectors; later calls raise UsageError, those under way in other threads ModelError."""
         self._closed = True
         self._detector.close()
+        if self._verifier is not None:
+            self._verifier.close()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -132,7 +137,10 @@ class Anonymizer:
         self._check_open()
         try:
             task = _only_task(source, Path(destination), overwrite=overwrite, single_file=True)
-            return anonymize_file(task, self.config, self._detector, overwrite=overwrite, on_event=on_event)
+            books = Recorder(None, self._identity, self._verifier) if self._verifier is not None else None
+            return anonymize_file(
+                task, self.config, self._detector, overwrite=overwrite, on_event=on_event, books=books
+            )
         except TrtAnonError as error:
             raise impersonal(error, Path(source), Path(destination)) from error.__cause__
 
@@ -167,9 +175,10 @@ class Anonymizer:
         """
         self._check_open()
         if resume is None:
-            return self._run(job, overwrite=overwrite, on_event=on_event)
+            recorder = Recorder(None, self._identity, self._verifier) if self._verifier is not None else None
+            return self._run(job, overwrite=overwrite, on_event=on_event, recorder=recorder)
         with Journal(resume.path) as journal:
-            recorder = Recorder(journal, self._identity)
+            recorder = Recorder(journal, self._identity, self._verifier)
             settled = recorder.settle(job, overwrite=overwrite, retry=resume.retry)
             if resume.keep_free_bytes > 0:
                 check_room(settled.plan.tasks, resume.keep_free_bytes)

@@ -43,6 +43,7 @@ class Scale(StageConfig):
 
     min_long_side_px: Annotated[int, Field(ge=32, le=16384)] | None = None
     max_long_side_px: Annotated[int, Field(ge=32, le=16384)] | None = None
+    max_factor: Annotated[float, Field(ge=1)] | None = None
     tile_px: TileSide | None = None
     tile_overlap: TileOverlap = 0.2
 
@@ -61,7 +62,7 @@ class Scale(StageConfig):
             wanted = max(wanted, self.min_long_side_px)
         if self.max_long_side_px is not None:
             wanted = min(wanted, self.max_long_side_px)
-        return wanted / side
+        return wanted / side if self.max_factor is None else min(wanted / side, self.max_factor)
 
 
 class DetectConfig(StageConfig):

@@ -166,6 +166,15 @@ def anonymize(
             show_default=False,
         ),
     ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Take a second look at each output with another detector, and publish none in which something "
+            "can be read.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     overwrite: options.Overwrite = False,
     resume: job_options.Resume = None,
     retry: job_options.Retry = False,
@@ -252,7 +261,10 @@ def anonymize(
     job = Anonymizer.plan(inputs, output, overwrite=overwrite or going_on is not None)
     if json is not None:  # now, not after hours of work
         check_apart(json, job.tasks, overwrite=overwrite)
-    with Anonymizer(settings, detections=detections) as anonymizer, progress_view(len(job.tasks), quiet=quiet) as view:
+    with (
+        Anonymizer(settings, detections=detections, verify=verify) as anonymizer,
+        progress_view(len(job.tasks), quiet=quiet) as view,
+    ):
         report = anonymizer.run(job, overwrite=overwrite, on_event=view, resume=going_on)
     if json is not None:
         report.write(json, overwrite=overwrite)

@@ -26,13 +26,14 @@ from trt_anon.cli import (
     evaluate,
     models,
     regions,
+    verify,
 )
 from trt_anon.errors import TrtAnonError
 
 app = typer.Typer(
     name="trt-anon",
     help="Anonymize faces and licence plates in images and video, on this machine: nothing is uploaded.",
-    epilog="Exit codes: 0 all done, 1 an input failed, 2 wrong use, 3 something needed is missing.",
+    epilog="Exit codes: 0 all done, 1 an input failed, 2 wrong use, 3 something is missing, 4 failed verification.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,  # a traceback with local variables would print boxes
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 app.command("anonymize")(anonymize.anonymize)
 app.command("detect")(detect.detect)
+app.command("verify")(verify.verify)
 app.command("evaluate")(evaluate.evaluate)
 app.command("calibrate")(calibrate.calibrate)
 app.command("build-engine")(build_engine.build_engine)

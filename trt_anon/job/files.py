@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from trt_anon.config import AnonymizeConfig
 from trt_anon.errors import PipelineError, TrtAnonError
@@ -105,7 +105,8 @@ def anonymize_file(
         counts: Counts = anonymize_long(task, config, detector, books, plan, overwrite=overwrite, on_frame=on_frame)
     else:
         counts = on_a_device(task, detector, whole)
-    return done_report(task, config, counts, detector.class_names, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return done_report(task, config, counts, detector.class_names, seconds, _look_at(books, task))
 
 
 def _shown_seconds(info: MediaInfo) -> float:
@@ -113,8 +114,17 @@ def _shown_seconds(info: MediaInfo) -> float:
     return float(1 / info.average_rate) if info.average_rate else 0.0
 
 
+def _look_at(books: Books | None, task: Task) -> Mapping[str, Any] | None:
+    return books.verifications.get(task.destination) if isinstance(books, Recorder) else None
+
+
 def done_report(
-    task: Task, config: AnonymizeConfig, counts: Counts, class_names: Sequence[str], seconds: float
+    task: Task,
+    config: AnonymizeConfig,
+    counts: Counts,
+    class_names: Sequence[str],
+    seconds: float,
+    verification: Mapping[str, Any] | None = None,
 ) -> FileReport:
     """The report of a file that is published; counts: frames, detections per class, frames redacted whole by stage."""
     frames, objects, whole = counts
@@ -128,6 +138,7 @@ def done_report(
         seconds=seconds,
         frames_redacted_whole=whole,
         metadata_kept=metadata_in(task.destination, task.kind) if config.sink.metadata == "keep" else (),
+        verification=verification,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from trt_anon.errors import InputError, MediaError, OutputError, UsageError
+from trt_anon.errors import InputError, OutputError, TrtAnonError, UsageError
 from trt_anon.job.publish import PARTIAL_PREFIX
 from trt_anon.source.probe import sniff
 
@@ -47,7 +47,7 @@ class Failure:
 
     source: Path
     destination: Path | None
-    error: MediaError
+    error: TrtAnonError
 
 
 @dataclass(frozen=True, slots=True)

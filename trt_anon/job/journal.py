@@ -24,12 +24,12 @@ from trt_anon.files import hash_of, private_folder
 
 State = Literal["running", "publishing", "done", "failed"]
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     key TEXT PRIMARY KEY, state TEXT NOT NULL, attempts INTEGER NOT NULL, input TEXT NOT NULL,
     input_stamp TEXT NOT NULL, identity TEXT NOT NULL, output TEXT, output_stamp TEXT,
-    frames INTEGER NOT NULL DEFAULT 0, counts TEXT NOT NULL DEFAULT '{}', error TEXT, plan TEXT
+    frames INTEGER NOT NULL DEFAULT 0, counts TEXT NOT NULL DEFAULT '{}', error TEXT, plan TEXT, verification TEXT
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS segments (
     key TEXT NOT NULL, number INTEGER NOT NULL, sha256 TEXT NOT NULL, frames INTEGER NOT NULL, counts TEXT NOT NULL,
@@ -52,7 +52,7 @@ class Entry:
 
     identity: hash of what shaped the output beside the input (configuration, models). attempts: how often work on it
     began since it last ended. output: None until the output was about to be published. error: class name, where it
-    failed. plan: how a video was cut, as JSON, None if it was not.
+    failed. plan: how a video was cut, as JSON, None if it was not. verification: what a second look found.
     """
 
     state: State
@@ -65,6 +65,7 @@ class Entry:
     frames_redacted_whole: Mapping[str, int] = field(default_factory=dict)
     error: str | None = None
     plan: str | None = None
+    verification: Mapping[str, Any] | None = None
 
 
 def place_of(output: Path) -> Path:
@@ -125,14 +126,25 @@ class Journal:
     def entry(self, key: str) -> Entry | None:
         """What is known of a file."""
         row = self._execute(
-            "SELECT state, attempts, input, input_stamp, identity, output, output_stamp, frames, counts, error, plan "
-            "FROM files WHERE key = ?",
+            "SELECT state, attempts, input, input_stamp, identity, output, output_stamp, frames, counts, error, plan, "
+            "verification FROM files WHERE key = ?",
             key,
         ).fetchone()
         if row is None:
             return None
         output = None if row[5] is None else Content(row[5], row[6] or "")
-        return Entry(row[0], row[1], Content(row[2], row[3]), row[4], output, row[7], *_counts(row[8]), row[9], row[10])
+        return Entry(
+            row[0],
+            row[1],
+            Content(row[2], row[3]),
+            row[4],
+            output,
+            row[7],
+            *_counts(row[8]),
+            row[9],
+            row[10],
+            _loaded(row[11]),
+        )
 
     def begin(self, key: str, source: Content, identity: str, plan: str | None = None) -> None:
         """Work on a file starts; segments that were done for another input, configuration or cut are forgotten."""
@@ -156,6 +168,10 @@ class Journal:
             "WHERE key = ?",
             *(output_sha256, frames, _as_json(objects, whole), key),
         )
+
+    def verified(self, key: str, verification: Mapping[str, Any]) -> None:
+        """What a second look at the output found."""
+        self._execute("UPDATE files SET verification = ? WHERE key = ?", json.dumps(dict(verification)), key)
 
     def done(self, key: str, output_stamp: str) -> None:
         """The output has its name; the file's segments are needed no more."""
@@ -246,3 +262,7 @@ def _as_json(objects: Mapping[str, int], whole: Mapping[str, int]) -> str:
 def _counts(text: str) -> tuple[dict[str, int], dict[str, int]]:
     counts = json.loads(text)
     return counts.get("objects", {}), counts.get("frames_redacted_whole", {})
+
+
+def _loaded(text: str | None) -> dict[str, Any] | None:
+    return None if text is None else dict(json.loads(text))

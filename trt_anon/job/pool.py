@@ -219,8 +219,11 @@ class _Pool:
             self._progress(worker.piece, *value)
         else:
             file = self._files[worker.piece.task]
-            file.counts = (value[1], value[2], value[3])
-            self._recorder.publishing(file.task, *value)
+            sha256, *counts, verification = value
+            file.counts = (counts[0], counts[1], counts[2])
+            if verification is not None:
+                self._recorder.verified(file.task, verification)
+            self._recorder.publishing(file.task, sha256, *file.counts)
             worker.connection.send("written")
 
     def _ended(self, piece: Piece, value: Any) -> None:
@@ -240,7 +243,17 @@ class _Pool:
             if file.parts is not None:
                 file.parts.remove()
             seconds = time.perf_counter() - file.began
-            self._report(file, done_report(piece.task, self._setup.config, file.counts, self._class_names, seconds))
+            self._report(
+                file,
+                done_report(
+                    piece.task,
+                    self._setup.config,
+                    file.counts,
+                    self._class_names,
+                    seconds,
+                    self._recorder.verifications.get(piece.task.destination),
+                ),
+            )
 
     def _join(self, file: _File) -> Join:
         assert file.plan is not None

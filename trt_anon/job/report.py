@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from trt_anon.errors import MissingError, TrtAnonError
+from trt_anon.errors import MissingError, TrtAnonError, VerificationFailed
 from trt_anon.job.impersonal import impersonal
 from trt_anon.job.publish import as_output_error, atomic_output
 
@@ -44,7 +44,8 @@ class FileReport:
     `on_error="redact-frame"`. seconds: wall time of this file. error: what went wrong, in words; error_type: the name
     of its class; exit_code: what the command line returns for it. metadata_kept: with `metadata="keep"`, what is in the
     output besides pictures and sounds. A file is `skipped` if it lay in an input folder and is no media, `unchanged` if
-    an earlier run had done it: frames and objects are what that found.
+    an earlier run had done it: frames and objects are what that found. verification: what a second look found, as
+    `Verification.to_dict` says it, None without.
     """
 
     source: Path
@@ -59,6 +60,7 @@ class FileReport:
     exit_code: int = 0
     frames_redacted_whole: Mapping[str, int] = field(default_factory=dict)
     metadata_kept: tuple[str, ...] = ()
+    verification: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name in ("objects", "frames_redacted_whole"):
@@ -108,6 +110,7 @@ class FileReport:
             "fps": round(self.fps, 2),
             "error": self.error,
             "error_type": self.error_type,
+            "verification": None if self.verification is None else dict(self.verification),
         }
 
 
@@ -169,12 +172,12 @@ class JobReport:
 
     @property
     def exit_code(self) -> int:
-        """0 if nothing failed, 3 if something needed is missing, else 1."""
+        """0 if nothing failed, 3 if something needed is missing, 4 if a second look failed a file, else 1."""
         failures = [file for file in self.files if file.status == "failed"]
         if not failures:
             return 0
-        missing = MissingError.exit_code
-        return missing if any(file.exit_code == missing for file in failures) else 1
+        telling = (MissingError.exit_code, VerificationFailed.exit_code)
+        return next((code for code in telling if any(file.exit_code == code for file in failures)), 1)
 
     def with_files(self, more: Sequence[FileReport]) -> JobReport:
         """The report with further files in it."""

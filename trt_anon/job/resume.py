@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from trt_anon.config import AnonymizeConfig
-from trt_anon.errors import InputError, MediaError, MissingError, OutputError, PipelineError, TrtAnonError, UsageError
+from trt_anon.errors import (
+    InputError,
+    MediaError,
+    MissingError,
+    OutputError,
+    PipelineError,
+    TrtAnonError,
+    UsageError,
+    VerificationFailed,
+)
 from trt_anon.job.inputs import Failure, Plan, Task
 from trt_anon.job.journal import Entry, Journal, content_of, key_of, place_of, stamp_of
 from trt_anon.job.parts import Parts, SegmentDone, remove_parts
@@ -20,6 +29,7 @@ from trt_anon.job.publish import remove_stale
 from trt_anon.job.report import FileReport
 from trt_anon.job.segments import DEFAULT_SEGMENT_SECONDS, threads_of
 from trt_anon.job.space import DEFAULT_KEEP_FREE_MIB
+from trt_anon.job.verify import Verifier
 from trt_anon.models.recipe import Recipe
 
 _log = logging.getLogger("trt_anon")
@@ -102,9 +112,12 @@ class Books(Protocol):
 class Recorder:
     """Keeps a journal for a run: what is asked of it before the work, and what it is told while that goes on."""
 
-    def __init__(self, journal: Journal, identity: str) -> None:
-        self._journal: Journal | None = journal
+    def __init__(self, journal: Journal | None, identity: str, verifier: Verifier | None = None) -> None:
+        """journal: None keeps no books. verifier: looks at each output before it is published."""
+        self._journal = journal
+        self._verifier = verifier
         self.identity = identity
+        self.verifications: dict[Path, Mapping[str, Any]] = {}
 
     def settle(self, job: Plan, *, overwrite: bool, retry: bool) -> Settled:
         """Look up each task; `job` was planned as if every output might be replaced.
@@ -119,8 +132,15 @@ class Recorder:
         for task in job.tasks:
             entry = self._same(task)
             report = self._done(task, entry)
-            if report is not None:
+            if report is not None and (self._verifier is None or report.verification is not None):
                 unchanged.append(report)
+                continue
+            if report is not None:
+                late = self._verified_late(task, report)
+                if isinstance(late, FileReport):
+                    unchanged.append(late)
+                else:
+                    failures.append(Failure(task.source, task.destination, late))
                 continue
             error = _remembered(task, entry, retry) or _in_the_way(task, overwrite)
             if error is None:
@@ -174,12 +194,29 @@ class Recorder:
     def ready(
         self, task: Task, written: Path, frames: int, objects: Mapping[str, int], whole: Mapping[str, int]
     ) -> None:
-        """The output is complete under another name. Raises OutputError where it cannot be read back."""
+        """The output is complete under another name.
+
+        Raises OutputError where it cannot be read back, VerificationFailed where a second look fails it.
+        """
+        if self._verifier is not None:
+            result = self._verifier.verify(written, task.source)
+            self.verified(task, result.to_dict())
+            result.check(task.destination)
         try:
             sha256 = content_of(written).sha256
         except OSError as error:
             raise OutputError(f"cannot read back the output for {task.destination}: {error.strerror}") from error
         self.publishing(task, sha256, frames, objects, whole)
+
+    def verified(self, task: Task, verification: Mapping[str, Any]) -> None:
+        """What a second look at a task's output found."""
+        self.verifications[task.destination] = verification
+        if self._journal is None:
+            return
+        try:
+            self._journal.verified(key_of(task.destination), verification)
+        except UsageError as error:
+            self._give_up(error)
 
     def publishing(
         self, task: Task, sha256: str, frames: int, objects: Mapping[str, int], whole: Mapping[str, int]
@@ -230,6 +267,17 @@ class Recorder:
             return None
         return entry if found.sha256 == entry.input.sha256 else None
 
+    def _verified_late(self, task: Task, report: FileReport) -> FileReport | TrtAnonError:
+        """A second look at what an earlier run published without one."""
+        assert self._verifier is not None
+        try:
+            result = self._verifier.verify(task.destination, task.source)
+            self.verified(task, result.to_dict())
+            result.check(task.destination)
+        except TrtAnonError as error:
+            return error
+        return replace(report, verification=result.to_dict())
+
     def _done(self, task: Task, entry: Entry | None) -> FileReport | None:
         if entry is None or entry.output is None or entry.state not in ("done", "publishing"):
             return None
@@ -253,6 +301,7 @@ class Recorder:
             frames=entry.frames,
             objects=entry.objects,
             frames_redacted_whole=entry.frames_redacted_whole,
+            verification=entry.verification,
         )
 
 
@@ -274,12 +323,13 @@ def recorded(recorder: Recorder | None, task: Task, plan: str | None = None) -> 
     recorder.ended(task)
 
 
-def _remembered(task: Task, entry: Entry | None, retry: bool) -> MediaError | None:
+def _remembered(task: Task, entry: Entry | None, retry: bool) -> TrtAnonError | None:
     """Why a task is not tried again."""
     if entry is None or retry:
         return None
     if entry.state == "failed" and entry.error not in _OF_THE_MACHINE:
-        return InputError(f"{task.source} failed before ({entry.error}); --retry tries it again")
+        kind = VerificationFailed if entry.error == VerificationFailed.__name__ else InputError
+        return kind(f"{task.source} failed before ({entry.error}); --retry tries it again")
     return None
 
 

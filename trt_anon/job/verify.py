@@ -25,11 +25,15 @@ from trt_anon.source.probe import sniff
 from trt_anon.source.pyav import PyAVSource
 from trt_anon.types import Detections, Frame
 
-LARGER = Scale(min_long_side_px=1600, max_long_side_px=2560)
-"""The pass that is added to a detector's own."""
+LARGER = 1.5
+"""How much larger each pass is than the detector's own, up to `_MAX_SIDE_PX`."""
 
 LOWER = 0.6
 """The threshold, as a share of the detector's own."""
+
+_SURE = 0.35
+_MAX_SIDE_PX = 2560
+_MAX_FACTOR = 2.0  # beyond, detectors find faces in nothing
 
 _JOIN_SECONDS = 0.5
 
@@ -67,8 +71,8 @@ class Finding:
 class Verification:
     """What a second look found.
 
-    seen: residual detections per class. unreadable: those of them that are redacted already. leaks: what can be read,
-    at or above the detector's own threshold; suspects: below it, often nothing. faults: what is no longer as in the
+    seen: residual detections per class. unreadable: those of them that are redacted already. leaks: what can be read
+    and is surely an object; suspects: what may be one and is often nothing. faults: what is no longer as in the
     original. notes: what differs by choice. detectors: names of those that looked.
     """
 
@@ -155,9 +159,8 @@ class Verifier:
         self.names = tuple(recipe.name for recipe in recipes)
         lowered = [recipe.model_copy(update={"threshold": LOWER * recipe.threshold}) for recipe in recipes]
         detect = config.detect.model_copy(update={"threshold": None, "detectors": ()})
-        self._threshold = {
-            name: min(r.threshold for r in recipes if name in r.classes) for name in config.detect.classes
-        }
+        own = {name: min(r.threshold for r in recipes if name in r.classes) for name in config.detect.classes}
+        self._sure = {name: threshold + _SURE * (1 - threshold) for name, threshold in own.items()}
         self._detector = FrameDetector.load(config.model_copy(update={"detect": detect}), registry, lowered)
 
     def __enter__(self) -> Verifier:
@@ -240,7 +243,7 @@ class Verifier:
             name = found.class_names[class_id]
             tally.seen[name] += 1
             if is_untouched(clear, luma, box) if clear is not None else is_readable(luma, box):
-                sure = float(score) >= self._threshold[name]
+                sure = float(score) >= self._sure[name]
                 tally.add(tally.leaks if sure else tally.suspects, name, frame)
             else:
                 tally.unreadable[name] += 1
@@ -251,15 +254,15 @@ class Verifier:
         """Each object that is surely in the original must be destroyed."""
         for box, score, class_id in zip(objects.boxes_xyxy_px, objects.scores, objects.class_ids, strict=True):
             name = objects.class_names[class_id]
-            if float(score) >= self._threshold[name] and is_untouched(clear, luma, box):
+            if float(score) >= self._sure[name] and is_untouched(clear, luma, box):
                 tally.add(tally.leaks, name, frame)
 
 
 def second_recipes(config: AnonymizeConfig, registry: Registry, first: Sequence[str] = ()) -> list[Recipe]:
     """For each class a detector that is on this machine, another than those in `first` where there is one.
 
-    Detectors that the configuration names are taken as they are. Each is used as under the preset `thorough`, with a
-    pass at a larger scale besides. Raises ModelMissing where no detector is here.
+    Of detectors that the configuration names, one of those. Each is used as under the preset `thorough`, at a larger
+    scale. Raises ModelMissing where no detector is here.
     """
     chosen: list[Recipe] = []
     named = [registry.get(name) for name in config.detect.detectors]
@@ -272,7 +275,13 @@ def second_recipes(config: AnonymizeConfig, registry: Registry, first: Sequence[
         if here[0] not in chosen:
             chosen.append(here[0])
     used = [recipe.under("thorough") for recipe in chosen]
-    return [recipe.model_copy(update={"scales": (*recipe.scales, LARGER)}) for recipe in used]
+    return [recipe.model_copy(update={"scales": tuple(map(_larger, recipe.scales))}) for recipe in used]
+
+
+def _larger(scale: Scale) -> Scale:
+    bounds = scale.min_long_side_px, scale.max_long_side_px
+    low, high = (None if side is None else min(_MAX_SIDE_PX, round(LARGER * side)) for side in bounds)
+    return Scale(min_long_side_px=low, max_long_side_px=high, max_factor=_MAX_FACTOR)
 
 
 class _EachNth:

@@ -30,6 +30,7 @@ from trt_anon.job.long import anonymize_segment, join_segments
 from trt_anon.job.parts import SegmentDone
 from trt_anon.job.segments import SegmentPlan
 from trt_anon.job.space import SpaceGuard
+from trt_anon.job.verify import Verifier
 from trt_anon.models.recipe import Recipe
 from trt_anon.models.registry import Registry
 from trt_anon.pipeline.detecting import DetectsFiles
@@ -40,12 +41,22 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a worker loads: the configuration, and its detectors or a file of detections."""
+    """What a worker loads: the configuration, and its detectors or a file of detections.
+
+    verify: whether a second look is taken at each output before it is published.
+    """
 
     config: AnonymizeConfig
     registry: Registry | None = None
     recipes: tuple[Recipe, ...] = ()
     detections: Path | None = None
+    verify: bool = False
+
+    def verifier(self) -> Verifier | None:
+        """What takes the second look, if one is asked for."""
+        if not self.verify:
+            return None
+        return Verifier(self.config, self.registry or Registry(), tuple(recipe.name for recipe in self.recipes))
 
     def load(self) -> DetectsFiles:
         """What gives the detections. Raises what loading it raises."""
@@ -110,6 +121,7 @@ def main(handle: int, coordinator: int) -> None:
     with contextlib.suppress(BrokenPipeError, ConnectionError), Connection(handle) as connection:
         try:
             setup, keep_free_bytes = connection.recv()
+            verifier = setup.verifier()
             detector = setup.load()
         except EOFError:
             return
@@ -118,23 +130,31 @@ def main(handle: int, coordinator: int) -> None:
             return
         try:
             connection.send(("ready", None))
-            _serve(connection, setup.config, detector, keep_free_bytes)
+            _serve(connection, setup.config, detector, verifier, keep_free_bytes)
         finally:
             detector.close()
+            if verifier is not None:
+                verifier.close()
 
 
 def _terminated(number: int, _frame: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _serve(connection: Connection, config: AnonymizeConfig, detector: DetectsFiles, keep_free_bytes: int) -> None:
+def _serve(
+    connection: Connection,
+    config: AnonymizeConfig,
+    detector: DetectsFiles,
+    verifier: Verifier | None,
+    keep_free_bytes: int,
+) -> None:
     while True:
         try:
             piece: Piece = connection.recv()
         except EOFError:
             return
         try:
-            result: SegmentDone | Failed | None = _work(connection, config, detector, piece, keep_free_bytes)
+            result: SegmentDone | Failed | None = _work(connection, config, detector, verifier, piece, keep_free_bytes)
         except TrtAnonError as error:
             result = Failed(type(error).__name__, str(error))
         except MemoryError:
@@ -143,7 +163,12 @@ def _serve(connection: Connection, config: AnonymizeConfig, detector: DetectsFil
 
 
 def _work(
-    connection: Connection, config: AnonymizeConfig, detector: DetectsFiles, piece: Piece, keep_free_bytes: int
+    connection: Connection,
+    config: AnonymizeConfig,
+    detector: DetectsFiles,
+    verifier: Verifier | None,
+    piece: Piece,
+    keep_free_bytes: int,
 ) -> SegmentDone | None:
     guard = SpaceGuard(piece.task.destination.parent, keep_free_bytes)
     guard.check()
@@ -158,7 +183,7 @@ def _work(
 
     if isinstance(piece, Part):
         return anonymize_segment(piece.task, config, detector, piece.plan, piece.number, piece.path, on_frame)
-    books = _Books(connection)
+    books = _Books(connection, verifier)
     if isinstance(piece, Join):
         counts = piece.counts
 
@@ -179,12 +204,19 @@ def _work(
 class _Books:
     """The coordinator's journal, as far as a worker writes to it: that an output is about to get its name."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, verifier: Verifier | None) -> None:
         self._connection = connection
+        self._verifier = verifier
 
     def ready(
         self, task: Task, written: Path, frames: int, objects: Mapping[str, int], whole: Mapping[str, int]
     ) -> None:
-        """Tell the coordinator, and wait until it has written it down."""
-        self._connection.send(("publishing", (content_of(written).sha256, frames, dict(objects), dict(whole))))
+        """Take a second look where that is asked for, tell the coordinator, and wait until it has written it down."""
+        verification = None
+        if self._verifier is not None:
+            result = self._verifier.verify(written, task.source)
+            result.check(task.destination)
+            verification = result.to_dict()
+        sha256 = content_of(written).sha256
+        self._connection.send(("publishing", (sha256, frames, dict(objects), dict(whole), verification)))
         self._connection.recv()
