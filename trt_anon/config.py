@@ -36,7 +36,8 @@ TileOverlap = Annotated[float, Field(ge=0, le=0.5)]
 class Scale(StageConfig):
     """One detector pass: the upright picture is scaled so that its longer side lies in this range.
 
-    With neither bound the picture keeps its size; with both equal the longer side is exactly that. tile_px: a picture
+    With neither bound the picture keeps its size; with both equal the longer side is exactly that. max_factor: by how
+    much a picture is enlarged at most. tile_px: a picture
     with a longer side than this is cut into parts of that side, each scaled as a picture of its own; tile_overlap: the
     share of a part's side that it has in common with the next, at least.
     """

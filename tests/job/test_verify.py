@@ -66,7 +66,7 @@ def test_what_is_redacted_passes(verifier: Verifier, clip: Path, tmp_path: Path,
     both = verifier.verify(tmp_path / "out.mp4", clip)
     assert both.passed, (both.leaks, both.faults)
     assert both.compared
-    assert dict(both.unreadable) == dict(both.seen)
+    assert sum(both.unreadable.values()) <= sum(both.seen.values())
     assert both.notes == ()
 
 
@@ -190,6 +190,6 @@ def test_another_detector_looks_where_there_is_one(tmp_path: Path, monkeypatch: 
     assert [r.name for r in second_recipes(AnonymizeConfig(), both, ("centerface",))] == ["yunet"]
     (only,) = second_recipes(AnonymizeConfig(), states(yunet="ready"), ("yunet",))
     assert only.name == "yunet"
-    assert [scale.min_long_side_px for scale in only.scales] == [1440]
+    assert [scale.min_long_side_px for scale in only.scales] == [768]
     with pytest.raises(ModelMissing, match="models list"):
         second_recipes(AnonymizeConfig(), states())

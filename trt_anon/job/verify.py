@@ -281,7 +281,7 @@ def second_recipes(config: AnonymizeConfig, registry: Registry, first: Sequence[
 def _larger(scale: Scale) -> Scale:
     bounds = scale.min_long_side_px, scale.max_long_side_px
     low, high = (None if side is None else min(_MAX_SIDE_PX, round(LARGER * side)) for side in bounds)
-    return Scale(min_long_side_px=low, max_long_side_px=high, max_factor=_MAX_FACTOR)
+    return scale.model_copy(update={"min_long_side_px": low, "max_long_side_px": high, "max_factor": _MAX_FACTOR})
 
 
 class _EachNth:

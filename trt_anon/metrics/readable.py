@@ -2,9 +2,9 @@
 
 The bounds come from 601 labelled faces (facemask853, 10 px and larger, JPEG at quality 85), clear and redacted at the
 default strength. Against the original, the correlation of fine detail was 0.966 and more for faces that nobody touched,
-and at most 0.81 for Gaussian, 0.71 for pixelate, 0.24 for solid: no face was judged wrongly. Without the original 98%
-of the clear faces are judged readable, and so are of the redacted ones of 20 px and more 2.5% (Gaussian), 14%
-(pixelate), none (solid), of smaller ones 26%, 43%, 17%: an original helps.
+and at most 0.81 for Gaussian, 0.71 for pixelate, 0.24 for solid: no face was judged wrongly. Without the original 95%
+of the clear faces are judged readable, and so are of the redacted ones of 20 px and more 4% (Gaussian), 22% (pixelate),
+none (solid), of smaller ones 65%, 50%, 15%: an original helps.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ Luma = NDArray[np.float32]
 UNTOUCHED_CORRELATION = 0.9
 """From which correlation of fine detail on a region counts as untouched."""
 
-_MIN_DETAIL = 0.155
-_MIN_GRADIENT = ((20.0, 0.30), (40.0, 0.20), (float("inf"), 0.10))  # up to a size in pixels
+_INNER = 0.56  # of a box, without hair and what is around it
+_MIN_DETAIL = 0.145
+_MIN_GRADIENT = ((20.0, 0.33), (40.0, 0.22), (float("inf"), 0.09))  # up to a size in pixels
 _SIDE_PX = 32
 _QUANTUM = 4.0  # contrast that encoders make of nothing
 
@@ -61,10 +62,10 @@ def is_readable(luma: Luma, box_xyxy_px: NDArray[np.float32]) -> bool:
     everywhere, which cells of one colour do not have.
     """
     cv2 = require("cv2", "judging regions")
-    part = crop(luma, box_xyxy_px, 0.8)
+    part = crop(luma, box_xyxy_px, _INNER)
     if part is None:
         return True
-    size = max(part.shape) / 0.8
+    size = max(part.shape) / _INNER
     if max(part.shape) > _SIDE_PX:
         scale = _SIDE_PX / max(part.shape)
         shape = max(4, round(part.shape[1] * scale)), max(4, round(part.shape[0] * scale))
