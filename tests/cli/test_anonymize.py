@@ -222,7 +222,7 @@ def test_the_summary_has_figures_and_no_boxes(invoke: Invoke, samples: Path, tmp
     assert by_name["bad.mp4"]["error_type"] == "InputError"
     assert set(by_name["face.mp4"]) == {
         "source", "destination", "status", "kind", "frames", "objects", "seconds", "fps", "error", "error_type",
-        "frames_redacted_whole", "metadata_kept",
+        "frames_redacted_whole", "metadata_kept", "verification",
     }  # fmt: skip
 
     def numbers(value: Any) -> int:

@@ -69,7 +69,7 @@ def test_a_file_in_json() -> None:
     values = json.loads(JobReport((failed(InputError("b.jpg is broken")),), 1.0).to_json())["files"][0]
     assert values == {
         "source": "b.jpg", "destination": "out/b.jpg", "status": "failed", "kind": "image", "frames": 0, "objects": {},
-        "frames_redacted_whole": {}, "metadata_kept": [],
+        "frames_redacted_whole": {}, "metadata_kept": [], "verification": None,
         "seconds": 0.5, "fps": 0.0, "error": "the input is broken", "error_type": "InputError",
     }  # fmt: skip
 
