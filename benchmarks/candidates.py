@@ -85,8 +85,8 @@ OTHERS = {
 
 CANDIDATES = {
     "face": [
-        *(Candidate(("yunet",), (scale,)) for scale in (native(), at_least(512), at_least(640), at_least(960))),
-        *(Candidate(("centerface",), (scale,)) for scale in (native(), at_least(640))),
+        *(Candidate(("yunet",), (scale,)) for scale in (native(), at_least(512), at_least(640))),
+        Candidate(("centerface",), (native(),)),
         Candidate(("centerface",), (native(), at_least(640))),
         Candidate(("ultralight-320",), (Scale(),)),
         Candidate(("ultralight-640",), (Scale(),)),
@@ -95,8 +95,6 @@ CANDIDATES = {
         Candidate(("yoloface",), (Scale(),)),
         Candidate(("yunet-s",), (at_least(512),)),
         Candidate(("yunet", "centerface"), (native(),)),
-        Candidate(("centerface",), (native(),), flip=True),
-        Candidate(("centerface",), (native(), at_least(640)), fusion="weighted"),
     ],
     "license_plate": [
         Candidate(("retinaface-plate",), (at(640),)),
