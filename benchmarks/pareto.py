@@ -253,7 +253,9 @@ def run(class_name: str, arguments: argparse.Namespace, others: Mapping[str, Pat
     file = out.with_suffix(".json")
     results = json.loads(file.read_text())["results"] if arguments.resume and file.exists() else []
     candidates = {candidate.name: candidate for candidate in CANDIDATES[class_name]}
-    results = [result for result in results if result["name"] in candidates]
+    results = [
+        result for result in results if result["name"] in candidates and "held_out" in result[SETS[class_name][0]]
+    ]
 
     def keep() -> None:
         figures = {"machine": inspect_machine().to_dict(), "results": results}
