@@ -61,6 +61,7 @@ class Finds:
 
     class_names = ("face",)
     complete = False
+    thresholds = (0.2,)
 
     def __init__(self, seen: Any, weak: Any = (), fails: Any = ()) -> None:
         self.seen, self.weak, self.fails = seen, weak, fails
@@ -211,19 +212,18 @@ def test_a_tracker_given_what_is_not_finite_stops() -> None:
 def test_a_real_face_is_hidden_where_the_detector_loses_it(
     clips: ModuleType, faces: ModuleType, tmp_path: Any, track: str
 ) -> None:
-    """A blurred stretch in the middle of a clip, in which no detector finds a face."""
+    """A stretch in the middle of a clip in which something grey is before the face."""
     import av
-    import cv2
 
     from trt_anon.api import Anonymizer
 
     sharp = faces.picture()
-    blurred = sharp.copy()
+    covered = sharp.copy()
     x0, y0, x1, y1 = (int(v) for v in faces.FACE)
-    blurred[y0 - 10 : y1, x0 - 10 : x1 + 10] = cv2.GaussianBlur(sharp, (0, 0), 14)[y0 - 10 : y1, x0 - 10 : x1 + 10]
+    covered[y0 - 10 : y1, x0 - 10 : x1 + 10] = 128
 
     def draw(index: int) -> av.VideoFrame:
-        picture = blurred if 8 <= index < 14 else sharp
+        picture = covered if 8 <= index < 14 else sharp
         return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(format="yuv420p")
 
     clip = clips.make_clip(tmp_path / "a.mp4", size=faces.SIZE, draw=draw, frames=22, options={"crf": "10"})

@@ -18,6 +18,8 @@ SIZE = (320, 180)
 
 CLASSES = ("face", "license_plate")
 
+THRESHOLDS = (0.3, 0.3)
+
 Path = Callable[[int], tuple[float, float, float] | None]
 """(centre x, centre y, side) in frame i, None where the object is not in the picture."""
 

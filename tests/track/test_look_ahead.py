@@ -20,7 +20,7 @@ from trt_anon.types import Detections, Tracks
 def run(
     scenes: ModuleType, scene: Any, most_frames: int = 1 << 20, config: TrackConfig | None = None, **sight: Any
 ) -> list[Tracks]:
-    ahead = LookAhead(config or TrackConfig(), scenes.CLASSES, most_frames)
+    ahead = LookAhead(config or TrackConfig(), scenes.CLASSES, scenes.THRESHOLDS, most_frames)
     given_out: list[Tracks] = []
     for index in range(scene.frames):
         given_out += ahead.push(scene.sight(index, **sight))
@@ -33,7 +33,7 @@ def right(i: int) -> tuple[float, float, float]:
 
 def test_a_frame_waits_no_longer_than_it_must(scenes: ModuleType) -> None:
     scene = scenes.Scene([right], frames=100)
-    ahead = LookAhead(TrackConfig(look_ahead_seconds=1.0), scenes.CLASSES)
+    ahead = LookAhead(TrackConfig(look_ahead_seconds=1.0), scenes.CLASSES, scenes.THRESHOLDS)
     done = longest = 0
     for index in range(scene.frames):
         done += len(ahead.push(scene.sight(index)))
@@ -42,16 +42,16 @@ def test_a_frame_waits_no_longer_than_it_must(scenes: ModuleType) -> None:
             assert index - done >= 24, "and no shorter"
     assert longest <= 32
     assert done + len(ahead.finish()) == scene.frames
-    bounded = LookAhead(TrackConfig(look_ahead_seconds=1.0), scenes.CLASSES, most_frames=8)
+    bounded = LookAhead(TrackConfig(look_ahead_seconds=1.0), scenes.CLASSES, scenes.THRESHOLDS, most_frames=8)
     done = 0
     for index in range(scene.frames):
         done += len(bounded.push(scene.sight(index, pictured=False)))
         assert index + 1 - done < 8
-    assert not LookAhead(TrackConfig(), scenes.CLASSES).finish()
+    assert not LookAhead(TrackConfig(), scenes.CLASSES, scenes.THRESHOLDS).finish()
 
 
 def test_without_look_ahead_every_frame_comes_at_once(scenes: ModuleType) -> None:
-    ahead = LookAhead(TrackConfig(look_ahead_seconds=0), scenes.CLASSES)
+    ahead = LookAhead(TrackConfig(look_ahead_seconds=0), scenes.CLASSES, scenes.THRESHOLDS)
     for index in range(10):
         (tracks,) = ahead.push(scenes.Scene([right]).sight(index))
         assert len(tracks) == 1
@@ -135,13 +135,21 @@ def test_classes_have_tracks_of_their_own(scenes: ModuleType) -> None:
     assert all(sorted(zip(t.track_ids, t.class_ids, strict=True)) == [(1, 0), (2, 1)] for t in found)
 
 
-def test_weak_detections_continue_a_track_and_make_none(scenes: ModuleType) -> None:
+def test_weak_detections_continue_a_track_that_is_sure_and_make_none(scenes: ModuleType) -> None:
     scene = scenes.Scene([right], frames=40)
-    early = run(scenes, scene, weakly=[(0, i) for i in range(40) if i != 20])
-    assert [len(t) for t in early] == [1] * 40, "confident once, and so from its first weak detection on"
-    assert early[0].seen.tolist() == [True]
+    early = run(scenes, scene, weakly=[(0, i) for i in range(15)])
+    assert [len(t) for t in early] == [1] * 40, "confident in the end, and so from its first weak detection on"
     alone = run(scenes, scene, weakly=[(0, i) for i in range(40)])
     assert not any(len(t) for t in alone)
+
+
+def test_a_doubtful_track_is_hidden_where_the_detector_is_confident_and_in_short_gaps(scenes: ModuleType) -> None:
+    scene = scenes.Scene([right], frames=40)
+    confident = (10, 14, 34)
+    doubtful = run(scenes, scene, weakly=[(0, i) for i in range(40) if i not in confident])
+    assert [len(t) for t in doubtful] == [10 <= i <= 14 or i == 34 for i in range(40)]
+    once = run(scenes, scene, misses=[(0, i) for i in range(40) if i != 20])
+    assert [len(t) for t in once] == [i == 20 for i in range(40)]
 
 
 def test_ids_belong_to_the_instance(scenes: ModuleType) -> None:
@@ -150,7 +158,7 @@ def test_ids_belong_to_the_instance(scenes: ModuleType) -> None:
 
 
 def test_what_is_not_finite_is_an_error(scenes: ModuleType) -> None:
-    ahead = LookAhead(TrackConfig(), scenes.CLASSES)
+    ahead = LookAhead(TrackConfig(), scenes.CLASSES, scenes.THRESHOLDS)
     with pytest.raises(PipelineError, match="not finite"):
         ahead.push(Sight(0.0, scenes.SIZE, None, scenes.detections([(0, np.array([0, 0, np.nan, 9]))], 0.9)))
     with pytest.raises(ValueError, match="finite"):
@@ -159,7 +167,7 @@ def test_what_is_not_finite_is_an_error(scenes: ModuleType) -> None:
 
 def test_strange_times_keep_order_and_count(scenes: ModuleType) -> None:
     scene = scenes.Scene([right])
-    ahead = LookAhead(TrackConfig(), scenes.CLASSES, most_frames=50)
+    ahead = LookAhead(TrackConfig(), scenes.CLASSES, scenes.THRESHOLDS, most_frames=50)
     times = [0.0, 0.0, 5.0, 4.0, 4.0, 1e6, 0.5, *np.arange(7.0, 60.0)]
     given_out = 0
     for seconds in times:
@@ -181,7 +189,7 @@ def test_the_core_of_every_confident_detection_is_hidden_in_its_own_frame(
     frames: list[list[tuple[float, float, float, bool]]], look_ahead: float
 ) -> None:
     pytest.importorskip("lap")
-    ahead = LookAhead(TrackConfig(look_ahead_seconds=look_ahead), ("face",))
+    ahead = LookAhead(TrackConfig(look_ahead_seconds=look_ahead), ("face",), (0.3,))
     found, out = [], []
     for index, objects in enumerate(frames):
         ranks = [[(x, y, s) for x, y, s, strong in objects if strong is rank] for rank in (True, False)]

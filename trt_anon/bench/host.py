@@ -178,7 +178,7 @@ class HostSubject:
         def failed(_stage: str, _frame: Frame, error: Exception) -> None:
             raise error
 
-        stage = TrackStage(self._info, self._detector.class_names, self._config.track, failed)
+        stage = TrackStage(self._info, self._detector, self._config.track, failed)
         clock = Clock()
         with clock:
             clock.each(zip(self._frames, self._looked, strict=True), stage.push)

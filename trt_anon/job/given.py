@@ -51,6 +51,7 @@ class GivenFrames:
 
     def __init__(self, class_names: tuple[str, ...], frames: Mapping[int, _Known], where: str) -> None:
         self.class_names = class_names
+        self.thresholds = (0.0,) * len(class_names)
         self._frames = frames
         self._where = where
 

@@ -30,6 +30,11 @@ class Detecting(Protocol):
     complete: bool
 
     @property
+    def thresholds(self) -> tuple[float, ...]:
+        """For each class the score from which a detection counts by itself."""
+        ...
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """The classes that its detections may have."""
         ...

@@ -66,6 +66,10 @@ class Detector:
         """The least score of a candidate."""
         return self._threshold
 
+    def finds(self, class_id: int) -> bool:
+        """Whether its detections may be of that class."""
+        return class_id in self._class_map
+
     def prepare(self, info: MediaInfo) -> None:
         """Get the runtime ready for the many frames of a video."""
         views = self.views_for(info.width_px, info.height_px, info.orientation, info.sample_aspect_ratio)
@@ -154,6 +158,11 @@ class PendingDetections:
         return combine_with_weak(passes, detector.class_names, detector.rules)
 
 
+def least_thresholds(detectors: Sequence[Detector], classes: int) -> tuple[float, ...]:
+    """For each class the least threshold of the detectors that find it."""
+    return tuple(min((d.threshold for d in detectors if d.finds(number)), default=1.0) for number in range(classes))
+
+
 class FrameDetector:
     """All detectors of a configuration as one; thread safe."""
 
@@ -194,6 +203,11 @@ class FrameDetector:
                 detector.close()
             raise
         return cls(detectors, config.detect.classes, [merge_rule(name, recipes) for name in config.detect.classes])
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """For each class the least threshold of the detectors that find it."""
+        return least_thresholds(self._detectors, len(self.class_names))
 
     def for_source(self, source: Path) -> FrameDetector:
         """Itself: it looks at the frames, whatever file they are of."""

@@ -319,7 +319,8 @@ class _Run:
         stations = self._stations
         if stations.track is None:
             return None
-        return TrackedFrames(stations.track, stations.model.class_names, stations.most_waiting)
+        model = stations.model
+        return TrackedFrames(stations.track, model.class_names, model.thresholds, stations.most_waiting)
 
     def _fault(self, stage: str, frame: Frame, error: Exception) -> None:
         if self._is_wanted(frame):

@@ -24,6 +24,7 @@ from trt_anon.detect.decode_cuda import BROKEN, DecodeCuda, Status, check_status
 from trt_anon.detect.segmentation import Segmentation
 from trt_anon.errors import ModelError, TrtAnonError, UsageError
 from trt_anon.media import MediaInfo
+from trt_anon.pipeline.detection import least_thresholds
 from trt_anon.pipeline.device_detector import DeviceDetector, Ready
 from trt_anon.postprocess.merge_cuda import CandidateList, MergeCuda
 from trt_anon.postprocess.nms_cuda import MAX_CANDIDATES, NmsCuda
@@ -116,6 +117,7 @@ class DeviceModel:
         self._memory, self._info, self._rules = memory, info, tuple(rules)
         self._batch = buffers[0].capacity
         self._weak = weak
+        self.thresholds = least_thresholds(detectors, len(self.class_names))
         self._thresholds = _thresholds(detectors, len(self.class_names))
         self._group = memory.group()
         self._letterbox = LetterboxCuda(accounting=memory.traffic)

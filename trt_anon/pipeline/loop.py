@@ -114,7 +114,7 @@ def anonymize_frames(
     if track is None or track.track == "off" or source.info.kind == "image" or detector.complete:
         stages = [Stage("detect", detect_frame), Stage("redact", lambda item: redact_frame(collect(item)))]
     else:
-        tracking = TrackStage(source.info, detector.class_names, track, fault)
+        tracking = TrackStage(source.info, detector, track, fault)
         stages = [
             Stage("detect", detect_frame),
             Stage("track", tracking.push, tracking.finish),

@@ -12,7 +12,7 @@ import numpy as np
 
 from trt_anon.config import TrackConfig
 from trt_anon.media import MediaInfo
-from trt_anon.pipeline.detecting import Pending
+from trt_anon.pipeline.detecting import Detecting, Pending
 from trt_anon.preprocess.thumbnail import grey_thumbnail
 from trt_anon.track.look_ahead import LookAhead
 from trt_anon.track.sight import Sight
@@ -41,8 +41,15 @@ class TrackedFrames(Generic[Waiting]):
     A frame is whatever its owner likes: planes on the host, or a place in a pool of the device.
     """
 
-    def __init__(self, config: TrackConfig, class_names: Sequence[str], most_frames: int = 1 << 20) -> None:
-        self._look_ahead = LookAhead(config, class_names, most_frames)
+    def __init__(
+        self,
+        config: TrackConfig,
+        class_names: Sequence[str],
+        thresholds: Sequence[float],
+        most_frames: int = 1 << 20,
+    ) -> None:
+        """As `LookAhead`."""
+        self._look_ahead = LookAhead(config, class_names, thresholds, most_frames)
         self._frames: deque[Waiting] = deque()
 
     def push(self, frame: Waiting, sight: Sight) -> list[tuple[Waiting, Tracks]]:
@@ -67,9 +74,9 @@ class TrackStage:
     A fault of the tracker concerns all frames that wait: each is redacted whole, or the first is the end of the file.
     """
 
-    def __init__(self, info: MediaInfo, class_names: Sequence[str], config: TrackConfig, fault: OnFault) -> None:
+    def __init__(self, info: MediaInfo, detector: Detecting, config: TrackConfig, fault: OnFault) -> None:
         self._info = info
-        self._class_names = tuple(class_names)
+        self._detector = detector
         self._config = config
         self._fault = fault
         self._most = most_waiting(info, config)
@@ -100,7 +107,7 @@ class TrackStage:
             return self._give_up(error)
 
     def _fresh(self) -> TrackedFrames[tuple[Frame, bool]]:
-        return TrackedFrames(self._config, self._class_names, self._most)
+        return TrackedFrames(self._config, self._detector.class_names, self._detector.thresholds, self._most)
 
     def _give_up(self, error: Exception) -> list[Looked]:
         frames = [frame for frame, _ in self._waiting.waiting()]

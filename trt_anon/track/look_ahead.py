@@ -1,12 +1,12 @@
 """Both directions of time: frames wait until what follows them is known, then their tracks are smoothed and given out.
 
-A track counts once one of its detections reaches the detector's threshold, however late: its weak detections before
-then are shown too. One of weak detections alone is not shown. A track that counts is shown
-- from its first to its last detection, gaps included;
+What is shown of a track depends on how sure it is (`Track.is_sure`), by all that is known when a frame is given out. A
+sure one is shown
+- from its first to its last detection, weak ones and gaps included;
 - for the grace before and after;
-- beyond it, if it was detected at least FOLLOWED times (one look may be an error), as long as the picture shows where
-it
-  is, until a cut comes or the object would have been forgotten.
+- beyond it, as long as the picture shows where it is, until a cut comes or the object would have been forgotten.
+A doubtful one, and what was found once, is shown where the detector was confident, as without tracks, and in gaps of
+`UNSURE_GAP` between such frames.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from trt_anon.track.sight import Sight
 from trt_anon.track.tracker import FOLLOW_FACTOR, Moment, Track, Tracker
 from trt_anon.types import Tracks
 
-FOLLOWED = 3
-"""Detections from which a track is followed beyond the grace."""
+UNSURE_GAP = 0.25
+"""Seconds between two confident detections that a track of which little is known is hidden for."""
 
 _CORE = 0.8  # of a confident detection that its own frame's box holds, whatever smoothing says
 _STRIDE = 0.25  # of the look-ahead: frames are given out in groups that long, each smoothed at once
@@ -40,8 +40,16 @@ class LookAhead:
     most_frames: no more than that many wait, whatever the look-ahead. For one video and one thread.
     """
 
-    def __init__(self, config: TrackConfig, class_names: Sequence[str], most_frames: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        config: TrackConfig,
+        class_names: Sequence[str],
+        thresholds: Sequence[float],
+        most_frames: int = 1 << 20,
+    ) -> None:
+        """thresholds: the detector's, for each class."""
         self._config = config
+        self._thresholds = tuple(thresholds)
         self._class_names = tuple(class_names)
         self._most = max(most_frames, 1)
         self._tracker = Tracker(max(config.max_gap_seconds, config.grace_seconds))
@@ -88,12 +96,12 @@ class LookAhead:
         for place, moment in enumerate(moments):
             for row in np.nonzero(moment.came_from < 0)[0].tolist() if place else ():
                 track = moment.tracks[row]
-                if not track.counts:
+                if not track.is_sure(self._thresholds[track.class_id]):
                     continue
                 mean, cov = (part[row : row + 1] for part in states[place])
-                if track.head is None and track.detections >= FOLLOWED:
+                if track.head is None:
                     track.head = _followed_back(moments, place, kalman.values_to_boxes(mean)[0])
-                for number, state in self._back(moments, place, track.head or [], mean, cov):
+                for number, state in self._back(moments, place, track.head, mean, cov):
                     shown.setdefault(number, []).append((track, *state))
         return shown
 
@@ -146,14 +154,12 @@ class LookAhead:
         )
 
     def _is_shown(self, moment: Moment, row: int, track: Track) -> bool:
-        if not track.counts:
-            return False
+        if not track.is_sure(self._thresholds[track.class_id]):
+            return track.spans(moment.seconds, UNSURE_GAP)
         if moment.number <= track.last:
             return True
         since = moment.seconds - track.last_seconds
-        if since <= self._config.grace_seconds + _EPSILON:
-            return True
-        return track.detections >= FOLLOWED and bool(moment.followed[row])
+        return since <= self._config.grace_seconds + _EPSILON or bool(moment.followed[row])
 
 
 def _smoothed(moments: list[Moment]) -> list[tuple[Array, Array]]:

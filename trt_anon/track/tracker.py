@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +23,9 @@ WEAK_FACTOR = 4.0
 FOLLOW_FACTOR = 8.0
 """Variance of a box followed through the picture against that of a confident detection, per tenth of a second."""
 
+SURE_LEAST, SURE_DENSITY, SURE_ODDS = 2, 0.4, 1.6
+"""See `Track.is_sure`; chosen by `benchmarks/temporal.py`."""
+
 _LONGEST_STEP_SECONDS = 1.0
 _LEAST_STEP_SECONDS = 1e-3
 
@@ -30,10 +34,11 @@ _LEAST_STEP_SECONDS = 1e-3
 class Track:
     """What is known of one object.
 
-    first, last: numbers of the moments in which it was detected first and last. counts: whether one of its detections
-    was confident; detections: how many it has. appearance: what it looked like before it was lost from sight; lost:
-    whether the picture no longer shows it. head: centres in the moments before `first`, latest first, as the picture
-    shows them; None until looked for.
+    first, last: numbers of the moments in which it was detected first and last. looks: frames in which the detector
+    looked since it began; looks_to_last: of them, up to its last detection. detections, scores: how many it has, and
+    their sum; confident_seconds: when the confident ones were. appearance: what it looked like before it was lost from
+    sight; lost: whether the picture no longer shows it. head: centres in the moments before `first`, latest first, as
+    the picture shows them; None until looked for.
     """
 
     id: int
@@ -42,11 +47,37 @@ class Track:
     last: int
     last_seconds: float
     best_score: float
-    counts: bool = False
+    looks: int = 0
+    looks_to_last: int = 0
     detections: int = 0
+    scores: float = 0.0
+    confident_seconds: list[float] = field(default_factory=list)
     appearance: NDArray[np.float32] | None = None
     lost: bool = False
     head: list[Array] | None = None
+
+    def is_sure(self, threshold: float) -> bool:
+        """Whether so much speaks for it that it is hidden where it was not found, too.
+
+        At least two confident detections; found in SURE_DENSITY of the looks from its first detection to its last; and
+        a mean score whose odds are SURE_ODDS times those of the threshold: what lies about the threshold for its whole
+        life is more often a mistake than an object.
+        """
+        mean = self.scores / self.detections
+        return (
+            len(self.confident_seconds) >= SURE_LEAST
+            and self.detections >= SURE_DENSITY * self.looks_to_last
+            and mean * (1 - threshold) >= SURE_ODDS * threshold * (1 - mean)
+        )
+
+    def spans(self, seconds: float, longest: float) -> bool:
+        """Whether a time lies on or between two confident detections no further apart than `longest`."""
+        after = bisect_left(self.confident_seconds, seconds - 1e-6)
+        if after == len(self.confident_seconds):
+            return False
+        if self.confident_seconds[after] <= seconds + 1e-6:
+            return True
+        return after > 0 and self.confident_seconds[after] - self.confident_seconds[after - 1] <= longest + 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +145,8 @@ class Tracker:
             [i for i, t in enumerate(old) if sight.seconds - t.last_seconds <= self._lifetime + 1e-6], np.intp
         )
         tracks = [old[i] for i in rows.tolist()]
+        for known in tracks:
+            known.looks += sight.found is not None
         if last is None or not tracks:
             mean, cov = np.zeros((0, 8)), np.zeros((0, 2, 3))
         else:
@@ -143,7 +176,7 @@ class Tracker:
             _saw(tracks[row], number, sight.seconds, float(scores[found]), bool(confident[found]))
         for found in begun.tolist():
             self._ids += 1
-            track = Track(self._ids, int(classes[found]), number, number, sight.seconds, float(scores[found]))
+            track = Track(self._ids, int(classes[found]), number, number, sight.seconds, float(scores[found]), looks=1)
             _saw(track, number, sight.seconds, float(scores[found]), bool(confident[found]))
             tracks.append(track)
         where = np.concatenate((mine, np.arange(len(begun)) + len(rows))).astype(np.intp)
@@ -243,8 +276,11 @@ class Tracker:
 def _saw(track: Track, number: int, seconds: float, score: float, confident: bool) -> None:
     track.last, track.last_seconds = number, seconds
     track.best_score = max(track.best_score, score)
-    track.counts |= confident
     track.detections += 1
+    track.scores += score
+    track.looks_to_last = track.looks
+    if confident:
+        track.confident_seconds.append(seconds)
 
 
 def _gathered(
