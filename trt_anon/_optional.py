@@ -12,6 +12,7 @@ from trt_anon.errors import PackageMissing
 
 _EXTRAS = {
     "av": "cpu",
+    "cryptography": "receipt",
     "cv2": "cpu",
     "lap": "cpu",
     "onnx": "cpu",

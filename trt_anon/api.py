@@ -24,6 +24,7 @@ from trt_anon.job.impersonal import impersonal
 from trt_anon.job.inputs import Plan, Task, check_apart, is_folder, plan
 from trt_anon.job.journal import Journal
 from trt_anon.job.pool import anonymize_side_by_side
+from trt_anon.job.receipt import Receipt, ReceiptMaker
 from trt_anon.job.report import VERSION, FileReport, JobReport
 from trt_anon.job.resume import Recorder, Resume, identity_of
 from trt_anon.job.space import check_room
@@ -36,7 +37,7 @@ from trt_anon.pipeline.loop import detect_frames
 from trt_anon.pipeline.redaction import Redaction
 from trt_anon.types import PIXEL_FORMATS, Detections, Frame
 
-__all__ = ["Anonymizer", "Event", "FileReport", "JobReport", "OnEvent", "Resume"]
+__all__ = ["Anonymizer", "Event", "FileReport", "JobReport", "OnEvent", "ReceiptMaker", "Resume"]
 
 Frames = NDArray[np.uint8]
 
@@ -165,6 +166,10 @@ class Anonymizer:
     def plan(sources: Sequence[str | Path], destination: str | Path, *, overwrite: bool = False) -> Plan:
         """What `files` would do: one task per media file found."""
         return plan([Path(s) for s in sources], str(destination), overwrite=overwrite)
+
+    def receipt(self, maker: ReceiptMaker, report: JobReport) -> Receipt:
+        """The receipt of a job that this Anonymizer did; `maker` was made before it. Raises InputError, OutputError."""
+        return maker.make(report, self.config, self._identity, self._setup.recipes, self._setup.registry)
 
     def run(
         self, job: Plan, *, overwrite: bool = False, on_event: OnEvent | None = None, resume: Resume | None = None

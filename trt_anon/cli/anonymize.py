@@ -175,6 +175,24 @@ def anonymize(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    receipt: Annotated[
+        Path | None,
+        typer.Option(
+            "--receipt",
+            help="Write a receipt: hashes, counts, recall, verification; nothing personal.",
+            rich_help_panel=OUTPUT,
+            show_default=False,
+        ),
+    ] = None,
+    receipt_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--receipt-key",
+            help="Sign the receipt with this key (see [bold]trt-anon receipt key[/]).",
+            rich_help_panel=OUTPUT,
+            show_default=False,
+        ),
+    ] = None,
     overwrite: options.Overwrite = False,
     resume: job_options.Resume = None,
     retry: job_options.Retry = False,
@@ -207,9 +225,10 @@ def anonymize(
 
     Each output appears complete, or not at all. Time stamps, size, colour, rotation and audio stay; metadata does not.
     """
-    from trt_anon.api import Anonymizer
+    from trt_anon.api import Anonymizer, ReceiptMaker
     from trt_anon.job.inputs import check_apart
     from trt_anon.job.regions_file import read_regions
+    from trt_anon.job.signing import load_key, sign
 
     settings = options.configuration(
         config,
@@ -261,6 +280,12 @@ def anonymize(
     job = Anonymizer.plan(inputs, output, overwrite=overwrite or going_on is not None)
     if json is not None:  # now, not after hours of work
         check_apart(json, job.tasks, overwrite=overwrite)
+    if receipt is not None:
+        check_apart(receipt, job.tasks, overwrite=overwrite)
+    if receipt_key is not None and receipt is None:
+        raise UsageError("--receipt-key signs a receipt: name one with --receipt")
+    key = load_key(receipt_key) if receipt_key is not None else None
+    maker = ReceiptMaker([task.source for task in job.tasks])
     with (
         Anonymizer(settings, detections=detections, verify=verify) as anonymizer,
         progress_view(len(job.tasks), quiet=quiet) as view,
@@ -268,6 +293,9 @@ def anonymize(
         report = anonymizer.run(job, overwrite=overwrite, on_event=view, resume=going_on)
     if json is not None:
         report.write(json, overwrite=overwrite)
+    if receipt is not None:
+        made = anonymizer.receipt(maker, report)
+        (made if key is None else sign(made, key)).write(receipt, overwrite=overwrite)
     show(report, quiet=quiet)
     raise typer.Exit(report.exit_code)
 

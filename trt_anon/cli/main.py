@@ -25,6 +25,7 @@ from trt_anon.cli import (
     engines,
     evaluate,
     models,
+    receipt,
     regions,
     verify,
 )
@@ -50,6 +51,7 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(engines.app, name="engines")
+app.add_typer(receipt.app, name="receipt")
 app.add_typer(regions.app, name="regions")
 
 
