@@ -137,13 +137,15 @@ class RedactConfig(StageConfig):
 class SinkConfig(StageConfig):
     """How results are written.
 
-    codec: `same` keeps the input's family. quality: 1 (small) to 100; None is visually lossless video, and for JPEG the
+    codec: `same` keeps the input's family. encoder: of videos that go through a GPU: `nvenc` is the GPU's own, `auto`
+    that where it can. quality: 1 (small) to 100; None is visually lossless video, and for JPEG the
     input's own quantization tables. encoder_preset: the encoder's own speed setting, None is the library's choice.
     metadata: `keep` keeps the times of capture and creation and the resolution, and says so. file_times: when the file
     was changed last: when it was made, or what its input says.
     """
 
     codec: Literal["same", "h264", "hevc", "vp9", "av1"] = "same"
+    encoder: Literal["auto", "cpu", "nvenc"] = "auto"
     quality: Annotated[int, Field(ge=1, le=100)] | None = None
     encoder_preset: str | None = None
     audio: Literal["copy", "drop"] = "copy"

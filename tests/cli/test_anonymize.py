@@ -90,7 +90,7 @@ def test_options_reach_the_configuration(
         "--quality": 33, "--codec": "av1", "--encoder-preset": "9", "--device": "cpu", "--runtime": "onnxruntime",
         "--threads": 3, "--config": config, "--on-error": "redact-frame", "--tile": 960, "--tile-overlap": 0.3,
         "--fusion": "weighted", "--track": "off", "--look-ahead": 2.5, "--max-gap": 0.5,
-        "--devices": "0,2", "--decoder": "pyav", "--batch": 4, "--gpu-memory": 512,
+        "--devices": "0,2", "--decoder": "pyav", "--encoder": "cpu", "--batch": 4, "--gpu-memory": 512,
         "--videos-at-once": 2,
         "--feather": 0.1,
     }  # fmt: skip
@@ -110,8 +110,8 @@ def test_options_reach_the_configuration(
         },
         "redact": {"method": "pixelate", "strength": 0.5, "shape": "rounded", "grow": 3.0, "feather": 0.1},
         "sink": {
-            "codec": "av1", "quality": 33, "encoder_preset": "9", "audio": "drop", "subtitles": "drop",
-            "metadata": "keep", "file_times": "keep",
+            "codec": "av1", "encoder": "cpu", "quality": 33, "encoder_preset": "9", "audio": "drop",
+            "subtitles": "drop", "metadata": "keep", "file_times": "keep",
         },
         "runtime": {
             "device": "cpu", "runtime": "onnxruntime", "devices": (0, 2), "threads": 3,

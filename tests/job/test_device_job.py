@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,9 @@ from trt_anon.job.resume import Resume
 from trt_anon.models.registry import Registry
 from trt_anon.pipeline.detection import FrameDetector, choose_recipes, with_growth
 from trt_anon.pipeline.device_engine import DeviceEngine
+from trt_anon.sink.pyav import PyAVSink
+from trt_anon.source.device import surface_info
+from trt_anon.source.pyav import PyAVSource
 
 pytest.importorskip("onnxruntime")
 
@@ -34,6 +38,12 @@ class Fails(HostMemory):
         if str(args[3]) == "redacted frames":
             raise DeviceFailed("the device fell off the bus")
         super().download(*args)
+
+
+def surface_info_of(path: Path) -> Any:
+    source = PyAVSource(path)
+    source.close()
+    return surface_info(source.info)
 
 
 class Job:
@@ -129,6 +139,26 @@ def test_an_interrupt_ends_the_videos_under_way(job, folder, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         one.run([folder / "a.mp4", folder / "b.mkv", folder / "c.mp4"], tmp_path / "out", on_event=on_event)
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def test_encoders(job, folder, tmp_path, monkeypatch, caplog):
+    """A GPU's encoder is an error where it is named and not there, and a line of the log where it is not named."""
+    monkeypatch.setitem(sys.modules, "PyNvVideoCodec", None)
+    report = job(HostMemory(), encoder="nvenc").run([folder / "a.mp4"], tmp_path / "a.mp4")
+    (file,) = report.files
+    assert "PyNvVideoCodec" in (file.error or "")
+    on_gpu = HostMemory()
+    on_gpu.side = "cupy"
+    info = surface_info_of(folder / "a.mp4")
+    engine = job(HostMemory()).detection.engines[0]
+    engine.memory = on_gpu
+    with caplog.at_level("INFO", logger="trt_anon"):
+        sink = engine.open_sink(tmp_path / "b.mp4", folder / "a.mp4", info)
+    sink.abort()
+    assert isinstance(sink, PyAVSink)
+    assert "encoding on the CPU" in caplog.text
+    with Anonymizer(device="cpu", encoder="nvenc") as anonymizer, pytest.raises(UsageError, match="device cuda"):
+        anonymizer.file(folder / "a.mp4", tmp_path / "c.mp4")
 
 
 def test_segments_of_a_long_video(job, clips, faces, tmp_path):

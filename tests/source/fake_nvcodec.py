@@ -7,6 +7,7 @@ P010 with rows that are padded, and uses the memory of a picture again for the n
 from __future__ import annotations
 
 import ctypes
+from fractions import Fraction
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -77,7 +78,46 @@ class Decoder:
         return DecodedFrame([luma, chroma], frame.pts)
 
 
-def module(engines: int = 1, fail_at: int | None = None, own_stream: bool = False) -> ModuleType:
+class Encoder:
+    """Bare H.264 or HEVC without colour, a packet for each picture, a moment late."""
+
+    def __init__(self, width: int, height: int, form: str, codec: str, fail_at: int | None, **options: Any) -> None:
+        self._form = {"NV12": "nv12", "P010": "p010le"}[form]
+        self._context = av.CodecContext.create({"h264": "libx264", "hevc": "libx265"}[codec], "w")
+        wanted = "yuv420p10le" if form == "P010" else "yuv420p"
+        self._context.width, self._context.height, self._context.pix_fmt = width, height, wanted
+        self._context.time_base = Fraction(1, 25)
+        crf = {"crf": str(options["constqp"]), "preset": "ultrafast"}
+        assert options["bf"] == 0
+        assert options["rc"] == "constqp"
+        none = {"bf": "0"} if codec == "h264" else {"x265-params": "log-level=none:bframes=0"}
+        self._context.options = crf | none
+        self._context.gop_size = options["gop"]
+        self._pictures, self._fail_at = 0, fail_at
+
+    def Encode(self, frame: Any) -> list[dict[str, Any]]:  # noqa: N802
+        self._pictures += 1
+        if self._pictures == self._fail_at:
+            raise RuntimeError("NV_ENC_ERR_GENERIC")
+        luma, chroma = frame.cuda()
+        assert luma.shape[2:] == (1,)
+        assert chroma.shape[2:] == (2,)
+        planar = av.VideoFrame(self._context.width, self._context.height, self._context.pix_fmt)
+        shift = 6 if self._form == "p010le" else 0
+        for plane, samples in zip(planar.planes, (luma[..., 0], chroma[..., 0], chroma[..., 1]), strict=True):
+            rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size).view(samples.dtype)
+            rows[:, : samples.shape[1]] = samples >> shift
+        planar.pts = self._pictures
+        return [self._given(packet) for packet in self._context.encode(planar)]
+
+    def EndEncode(self) -> list[dict[str, Any]]:  # noqa: N802
+        return [self._given(packet) for packet in self._context.encode(None)]
+
+    def _given(self, packet: av.Packet) -> dict[str, Any]:
+        return {"data": bytes(packet), "timestamp": packet.pts, "picture_type": 3 if packet.is_keyframe else 0}
+
+
+def module(engines: int = 1, fail_at: int | None = None, own_stream: bool = False, nvenc: bool = True) -> ModuleType:
     """The module, with so many decoder engines, failing at a picture, refusing others' streams."""
     fake: Any = ModuleType("PyNvVideoCodec")
     fake.cudaVideoCodec = SimpleNamespace(**NAMES)
@@ -98,5 +138,20 @@ def module(engines: int = 1, fail_at: int | None = None, own_stream: bool = Fals
             raise RuntimeError("cudastream input argument does not correspond to cudacontext argument")
         return Decoder(codec, fail_at)
 
+    def encoder_caps(gpuid: int = 0, codec: str = "h264") -> dict[str, int]:
+        if not nvenc:
+            raise RuntimeError("nvEncOpenEncodeSessionEx returned error 2")
+        return {
+            "num_encoder_engines": 1,
+            "width_max": 4096,
+            "height_max": 4096,
+            "support_10bit_encode": codec == "hevc",
+        }
+
+    def create_encoder(width: int, height: int, form: str, host: bool, **options: Any) -> Encoder:
+        assert not host
+        return Encoder(width, height, form, options.pop("codec"), fail_at, **options)
+
     fake.GetDecoderCaps, fake.CreateDecoder = caps, create
+    fake.GetEncoderCaps, fake.CreateEncoder = encoder_caps, create_encoder
     return fake

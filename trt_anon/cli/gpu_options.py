@@ -30,6 +30,16 @@ Decoder = Annotated[
         show_default=False,
     ),
 ]
+Encoder = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder",
+        metavar="auto|cpu|nvenc",
+        help="What encodes videos that went through a GPU.  \\[default: NVENC where it can]",
+        rich_help_panel=GPU,
+        show_default=False,
+    ),
+]
 Batch = Annotated[
     int | None,
     typer.Option(

@@ -27,7 +27,6 @@ from trt_anon.pipeline.device_engine import DeviceEngine
 from trt_anon.pipeline.redaction import Redaction
 from trt_anon.sink.base import Sink
 from trt_anon.sink.images import ImageSink
-from trt_anon.sink.pyav import PyAVSink
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +82,7 @@ def anonymize_file(
                 if task.kind == "image":
                     sink = ImageSink(path, source_path=task.source, info=way.info, config=config.sink)
                 else:
-                    sink = PyAVSink(
-                        path,
-                        source_path=task.source,
-                        info=way.info,
-                        config=config.sink,
-                        threads=config.runtime.threads,
-                    )
+                    sink = way.open_sink(path, task.source)
                 redaction = Redaction(config, task.source, shown_seconds=_shown_seconds(way.info))
                 loop = way.take(sink, redaction, on_frame)
             finally:

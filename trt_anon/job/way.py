@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from trt_anon.config import AnonymizeConfig
+from trt_anon.errors import UsageError
 from trt_anon.job.device_detection import DeviceDetection
 from trt_anon.job.inputs import Task
 from trt_anon.media import MediaInfo
@@ -15,6 +17,7 @@ from trt_anon.pipeline.device_engine import DeviceEngine
 from trt_anon.pipeline.loop import LoopReport, anonymize_frames
 from trt_anon.pipeline.redaction import Redaction
 from trt_anon.sink.base import Sink
+from trt_anon.sink.pyav import PyAVSink
 from trt_anon.source.base import Source
 from trt_anon.source.device import DeviceSource
 from trt_anon.source.images import ImageSource
@@ -33,6 +36,10 @@ class Way(Protocol):
     @property
     def info(self) -> MediaInfo:
         """What is known before the first frame, in the pixel format that the sink will be given."""
+        ...
+
+    def open_sink(self, path: Path, source_path: Path) -> Sink:
+        """What writes the video to `path`; of videos. Raises what `PyAVSink` does."""
         ...
 
     def take(
@@ -58,6 +65,14 @@ class HostWay:
     def info(self) -> MediaInfo:
         """See `Way.info`."""
         return self.source.info
+
+    def open_sink(self, path: Path, source_path: Path) -> Sink:
+        """See `Way.open_sink`."""
+        config = self.config
+        if config.sink.encoder == "nvenc":
+            raise UsageError("encoder nvenc takes frames that lie on a GPU; use --device cuda, or --encoder cpu")
+        threads = config.runtime.threads
+        return PyAVSink(path, source_path=source_path, info=self.info, config=config.sink, threads=threads)
 
     def take(
         self, sink: Sink, redaction: Redaction, on_frame: OnFrame | None, wanted: Wanted | None = None
@@ -90,6 +105,10 @@ class DeviceWay:
     def info(self) -> MediaInfo:
         """See `Way.info`."""
         return self.source.info
+
+    def open_sink(self, path: Path, source_path: Path) -> Sink:
+        """See `Way.open_sink`."""
+        return self.engine.open_sink(path, source_path, self.info)
 
     def take(
         self, sink: Sink, redaction: Redaction, on_frame: OnFrame | None, wanted: Wanted | None = None

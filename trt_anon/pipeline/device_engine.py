@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from trt_anon.config import AnonymizeConfig
 from trt_anon.cuda.memory import DeviceMemory
+from trt_anon.errors import MissingError
+from trt_anon.media import MediaInfo
 from trt_anon.models.recipe import Recipe
 from trt_anon.models.registry import Registry
 from trt_anon.pipeline.detection import merge_rule
@@ -19,6 +23,8 @@ from trt_anon.pipeline.loop import LoopReport
 from trt_anon.pipeline.redaction import Redaction
 from trt_anon.runtime.runner_memory import CudaRunnerMemory
 from trt_anon.sink.base import Sink
+from trt_anon.sink.nvenc import NvencSink
+from trt_anon.sink.pyav import PyAVSink
 from trt_anon.source.device import DeviceSource
 from trt_anon.source.device_choice import open_device_source
 from trt_anon.source.span import Span
@@ -26,6 +32,14 @@ from trt_anon.types import Frame
 
 ARRAYS_BATCH = 8
 """Frames of a caller that are detected in together, where nobody says."""
+
+
+_log = logging.getLogger("trt_anon")
+
+
+@functools.cache  # says it once per process
+def _say_once(reason: str) -> None:
+    _log.info("encoding on the CPU: %s", reason)
 
 
 class DeviceEngine:
@@ -64,6 +78,22 @@ class DeviceEngine:
                 conceal_damage=self._config.pipeline.on_error == "redact-frame",
                 span=span,
             )
+
+    def open_sink(self, path: Path, source_path: Path, info: MediaInfo) -> Sink:
+        """What writes a video that goes through this device: NVENC where it is wanted and does, else a CPU's encoder.
+
+        Raises DeviceMissing where NVENC was named and does not, with the reason, and what `PyAVSink` does.
+        """
+        config = self._config.sink
+        if config.encoder == "nvenc" or (config.encoder == "auto" and self.memory.side == "cupy"):
+            try:
+                return NvencSink(path, source_path=source_path, info=info, config=config, memory=self.memory)
+            except MissingError as error:
+                if config.encoder == "nvenc":
+                    raise
+                _say_once(str(error).removeprefix(f"{path}: "))
+        threads = self._config.runtime.threads
+        return PyAVSink(path, source_path=source_path, info=info, config=config, threads=threads)
 
     def anonymize(
         self,

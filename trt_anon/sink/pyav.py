@@ -76,7 +76,7 @@ class PyAVSink:
         self._time_base = self._output_time_base()
         # Encoders that do not reorder are fed the numbers of the frames, as some take no fine time units; the packets
         # come out in the same order and get the frames' own times.
-        self._numbered = not (self._encoder.reorders and self._kind.b_frames)
+        self._numbered = not (self._reorders and self._kind.b_frames)
         self._pending: deque[tuple[int, int]] = deque()
         self._durations: dict[int, int] = {}
         self._held: Packet[VideoStream] | None = None
@@ -111,7 +111,7 @@ class PyAVSink:
             picture.pts, picture.time_base = pts, self._time_base
         self._written += 1
         try:
-            self._mux(output, self._stream.encode(picture))
+            self._mux(output, self._encode(picture))
             self._copies.advance(pts * self._time_base)
         except (self._av.FFmpegError, OSError, ValueError) as error:
             raise self._failed(error) from error
@@ -124,7 +124,7 @@ class PyAVSink:
         if not self._written:
             raise OutputError(f"{self._path}: no frame was written")
         try:
-            self._mux(output, self._stream.encode(None))
+            self._mux(output, self._encode(None))
             self._mux_last(output)
             self._copies.advance(None)
             output.close()
@@ -156,6 +156,15 @@ class PyAVSink:
     def _target(self) -> Any:
         """What the container is written to."""
         return f"file:{self._path.absolute()}"
+
+    @property
+    def _reorders(self) -> bool:
+        """Whether packets come in another order than frames."""
+        return self._encoder.reorders
+
+    def _encode(self, picture: VideoFrame | None) -> list[Packet[VideoStream]]:
+        """The packets that a picture, or the end, makes the encoder give."""
+        return self._stream.encode(picture)
 
     def _output_time_base(self) -> Fraction:
         info = self._info
@@ -274,13 +283,16 @@ class PyAVSink:
             raise OutputError(f"{self._path}: presentation times do not increase at frame {frame.index}")
         self._last_pts = pts
         self._start_pts = pts if self._start_pts is None else self._start_pts
-        bare = replace(frame, native=None) if self._encoder.writes_side_data else frame
-        picture = picture_of(bare, self._format)
+        picture = self._for_encoder(frame)
         shown = (
             frame.duration if frame.duration is not None else frame.native.duration if frame.native is not None else 0
         )
         duration = round(shown * frame.time_base / self._time_base)
         return picture, pts, duration or round(1 / (self._rate * self._time_base))
+
+    def _for_encoder(self, frame: Frame) -> VideoFrame:
+        bare = replace(frame, native=None) if self._encoder.writes_side_data else frame
+        return picture_of(bare, self._format)
 
     def _output_pts(self, pts: int, time_base: Fraction) -> int:
         exact = pts * time_base / self._time_base
