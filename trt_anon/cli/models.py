@@ -72,8 +72,10 @@ def show(name: Name, json: Json = False) -> None:
     if json:
         typer.echo(json_module.dumps(facts, indent=2))
         return
-    for key, value in _flat(facts):
-        typer.echo(f"{key:<28}{value}")
+    rows = list(_flat(facts))
+    width = max(28, 2 + max(len(key) for key, _ in rows))
+    for key, value in rows:
+        typer.echo(f"{key:<{width}}{value}")
 
 
 @app.command("fetch")
