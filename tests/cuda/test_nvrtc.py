@@ -30,11 +30,14 @@ BOUNDS = {
     "detect/decode.cu": {"decode": Bound(64, 5168, 256, 4)},
     "postprocess/merge.cu": {"concatenate": Bound(46, 32, 256, 5), "take": Bound(46, 0, 256, 5)},
     "postprocess/nms.cu": {"nms": Bound(64, 26128, 1024, 1)},
-    "preprocess/letterbox.cu": {"letterbox": Bound(64, 4128, 256, 4)},
+    "preprocess/letterbox.cu": {
+        "letterbox": Bound(64, 4128, 256, 4),
+        "letterbox_quick": Bound(64, 4128, 256, 4),
+    },
     "redact/frame.cu": {
-        "redact_prepare": Bound(80, 17952, 256, 3),
-        "redact_blur": Bound(64, 33160, 256, 4),
-        "redact_write": Bound(56, 20740, 256, 4),
+        "redact_prepare": Bound(80, 18976, 256, 3),
+        "redact_blur": Bound(64, 25480, 256, 4),
+        "redact_write": Bound(56, 22020, 256, 4),
         "redact_write_softly": Bound(64, 0, 256, 4),
         "redact_union": Bound(30, 0, 256, 8),
     },

@@ -15,7 +15,13 @@ PACKAGE = Path(trt_anon.__file__).parent
 
 # kernel: (threads of a block, dynamic shared bytes, share of a multiprocessor's threads at least)
 FILLED = {
-    "preprocess/letterbox.cu": {"letterbox": (256, 0, 0.5)},
+    # the sums of a tile of 64 x 32 from NV12, three times as large
+    "preprocess/letterbox.cu": {"letterbox": (256, 0, 0.5), "letterbox_quick": (256, 27 * 1024, 0.5)},
+    "redact/frame.cu": {
+        "redact_prepare": (256, 0, 0.375),
+        "redact_blur": (256, 0, 0.5),
+        "redact_write": (256, 0, 0.5),
+    },
     "detect/components.cu": {"components": (512, 0, 0.5)},
     "detect/decode.cu": {"decode": (256, 0, 0.5)},
     # an image is one block, whatever its registers; 1024 candidates want 8 KiB

@@ -138,7 +138,7 @@ def test_the_output_is_the_cpu_pipelines(setting, clip):
         for frame, expected in zip(found.frames, wanted.frames, strict=True):
             assert [getattr(frame, name) for name in facts] == [getattr(expected, name) for name in facts]
             assert frame.duration == expected.native.duration
-    assert_alike(found, by_cpu(setting, clip, exact=False)[0], share=0.02)  # swscale rounds otherwise
+    assert_alike(found, by_cpu(setting, clip, exact=False)[0], share=0.03)  # swscale rounds otherwise
     untouched = PyAVSource(clip)
     first = next(iter(untouched))
     assert (first.planes[0] != found.planes[0][0]).any()

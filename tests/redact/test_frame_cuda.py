@@ -435,7 +435,7 @@ def test_the_cost_does_not_grow_with_the_strength():
         assert 2 <= moved <= 2.2 + 16 * cells
         assert moved <= weakest
         assert taps <= most_taps
-        assert plan.table.nbytes < 4096
+        assert plan.table.nbytes < 6144
     assert cost(32)[0] <= 2.6
     assert cost(12, method="solid")[0] <= 1.1
     assert cost(12, method="pixelate")[0] <= 2.3
@@ -443,11 +443,11 @@ def test_the_cost_does_not_grow_with_the_strength():
 
 def test_no_tile_does_more_than_its_share():
     """Static: the sums of a tile, whatever the size of a cell, and the reach of the Gaussian."""
-    for sigma in (2, 4, 5, 5.08, 8, 30, 64, 200, 1000, 2650, 8000, 16384):
+    for sigma in (2, 3.99, 4, 5, 7.6, 8, 30, 64, 200, 1000, 2650, 8000, 16384):
         (cell,), (low,) = cells_and_sigmas(np.array([float(sigma)]))
         assert (cell, low) == pytest.approx(cell_and_sigma(sigma))
-        assert low < 5.08 or cell == 1024
-        assert math.ceil(3 * low) <= (16 if low < 5.08 else 48)
+        assert low < 4 or cell == 1024
+        assert math.ceil(3 * low) <= (12 if low < 4 else 48)
     frame = noise("yuv444p12le", 16384, 2, place=np.array)
     plan_redaction([frame], [[Region(0, 0, 16384, 2, "box", 16384)]], RedactConfig(strength=1))
 

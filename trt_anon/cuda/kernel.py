@@ -32,8 +32,8 @@ class Kernel:
 
     source: the file, which compiles alone. name: the function, declared `extern "C"`. defines: values for its `#ifndef`
     tunables. host: how strictly the host build runs; TRT_ANON_HOST_CUDA decides where it is None. accounting: where
-    launches are counted. Loading happens at the first launch. An instance may be used by several threads, but for its
-    accounting.
+    launches are counted; counted_as: under which name, if not the function's. Loading happens at the first launch. An
+    instance may be used by several threads, but for its accounting.
     """
 
     def __init__(
@@ -44,12 +44,14 @@ class Kernel:
         *,
         host: HostOptions | None = None,
         accounting: Accounting | None = None,
+        counted_as: str | None = None,
     ) -> None:
         self.source = source
         self.name = name
         self.defines = dict(defines or {})
         self._host_options = host
         self._accounting = accounting
+        self._counted_as = counted_as or name
         self._host: HostKernel | None = None
         self._loaded: dict[int, Any] = {}  # by CuPy's device number
 
@@ -91,7 +93,7 @@ class Kernel:
         else:
             self._launch_on_gpu(grid3, block3, args, [*pointers, *reaches], stream, shared_bytes)
         if self._accounting is not None:
-            self._accounting.count(self.name, bytes_moved)
+            self._accounting.count(self._counted_as, bytes_moved)
 
     def _is_pointer(self, place: int, arg: Any) -> bool:
         if isinstance(arg, np.generic):

@@ -22,6 +22,9 @@
 #ifndef LETTERBOX_BLOCKS
 #define LETTERBOX_BLOCKS 4  // that shall fit beside each other
 #endif
+#ifndef LETTERBOX_QUICK_BLOCKS
+#define LETTERBOX_QUICK_BLOCKS 4
+#endif
 #ifndef LETTERBOX_AHEAD
 #define LETTERBOX_AHEAD 4  // rows of the source that a thread asks for before it looks at the first
 #endif
@@ -44,6 +47,7 @@
 #define HAS_CHROMA 8  // all planes but the first are CHROMA
 #define WIDE 16  // a sample has 16 bits
 #define WHOLE 32  // weights and sums are whole numbers; the matrix makes up for their units
+#define FEW 128  // a pixel takes at most 4 samples of a row, else 8; looked at where all is QUICK
 #define ALIGNED 64  // rows of all planes lie a multiple of WORD apart
 
 // One picture and its tensor. Sizes are (width, height).
@@ -281,18 +285,31 @@ __device__ __forceinline__ unsigned short half_bits(float value) {
 #endif
 }
 
-__device__ __forceinline__ void store(const Output& output, unsigned long long out, size_t element, int channel,
-                                      float code) {
-    const float value = (code - output.mean[channel]) * output.scale[channel];
+// A pixel of the tensor; `apart`: elements from one channel to the next.
+__device__ __forceinline__ void store(const Output& output, unsigned long long out, size_t element, size_t apart,
+                                      const float* code) {
+    float value[3];
+#pragma unroll
+    for (int c = 0; c < 3; ++c) value[c] = (code[c] - output.mean[c]) * output.scale[c];
     if (output.type == OUT_FLOAT16) {
-        reinterpret_cast<unsigned short*>(out)[element] = half_bits(value);
+        unsigned short* const to = reinterpret_cast<unsigned short*>(out) + element;
+#pragma unroll
+        for (int c = 0; c < 3; ++c) to[c * apart] = half_bits(value[c]);
     } else if (output.type == OUT_FLOAT32) {
-        reinterpret_cast<float*>(out)[element] = value;
+        float* const to = reinterpret_cast<float*>(out) + element;
+#pragma unroll
+        for (int c = 0; c < 3; ++c) to[c * apart] = value[c];
     } else if (output.type == OUT_UINT8) {
-        reinterpret_cast<unsigned char*>(out)[element] = static_cast<unsigned char>(code);
+        unsigned char* const to = reinterpret_cast<unsigned char*>(out) + element;
+#pragma unroll
+        for (int c = 0; c < 3; ++c) to[c * apart] = static_cast<unsigned char>(code[c]);
     } else {
-        const int quantized = __float2int_rn(value / output.int8_scale);
-        reinterpret_cast<signed char*>(out)[element] = static_cast<signed char>(max(-128, min(127, quantized)));
+        signed char* const to = reinterpret_cast<signed char*>(out) + element;
+#pragma unroll
+        for (int c = 0; c < 3; ++c) {
+            const int quantized = __float2int_rn(value[c] / output.int8_scale);
+            to[c * apart] = static_cast<signed char>(max(-128, min(127, quantized)));
+        }
     }
 }
 
@@ -307,16 +324,56 @@ __device__ __forceinline__ void convert(const Job& job, const float* part, float
     }
 }
 
-// Blocks: tiles of the tensor that has most of them, 1, jobs; threads: LETTERBOX_THREADS. Dynamic shared memory: the sums
-// of the largest tile, see letterbox_cuda.py.
-extern "C" __global__ void __launch_bounds__(LETTERBOX_THREADS, LETTERBOX_BLOCKS) letterbox(
-    const Jobs __grid_constant__ jobs, const Output __grid_constant__ output) {
-    extern __shared__ __align__(16) unsigned char dynamic_shared[];
+// ---- The pixels of a thread, where sums are whole numbers and a pixel takes few of them: what most pictures are --------
+
+// A column of the tile, every `stride`-th row from `row` on; content fills the first `content` rows.
+struct Column {
+    int row, stride, height, content;
+    size_t element, next_row, apart;  // of the tensor: in row 0; from row to row; from channel to channel
+};
+
+// at: the first sums of the components in the column's row 0. FIRST, OTHERS: steps in the first component and the others.
+template <class Sum, int TAPS, int FIRST, int OTHERS>
+__device__ __forceinline__ void make_column(const Job& job, const Output& output, const Column& column, const int* at,
+                                            const int* pitch, const Taps* taps, const unsigned* inner,
+                                            const unsigned char* shared) {
+    unsigned weight[2][TAPS];
+#pragma unroll
+    for (int kind = 0; kind < 2; ++kind)
+#pragma unroll
+        for (int i = 0; i < TAPS; ++i)
+            weight[kind][i] = i < taps[kind].count ? weight_of<unsigned>(taps[kind], inner[kind], i) : 0;
+    const Sum* sums[3];
+#pragma unroll
+    for (int c = 0; c < 3; ++c) sums[c] = reinterpret_cast<const Sum*>(shared) + at[c] + column.row * pitch[c];
+    for (int row = column.row; row < column.height; row += column.stride) {
+        float code[3];
+        if (row < column.content) {
+            float part[3];
+#pragma unroll
+            for (int c = 0; c < 3; ++c) {
+                unsigned sum = 0;
+                // Beyond the last one lie other sums, or the slack behind all of them, and the weight is 0.
+#pragma unroll
+                for (int i = 0; i < TAPS; ++i) sum += weight[c ? 1 : 0][i] * sums[c][i * (c ? OTHERS : FIRST)];
+                part[c] = static_cast<float>(sum);
+                sums[c] += column.stride * pitch[c];
+            }
+            convert(job, part, code);
+        } else {
+            code[0] = code[1] = code[2] = static_cast<float>(output.pad_value);
+        }
+        store(output, job.out, column.element + row * column.next_row, column.apart, code);
+    }
+}
+
+// A block's work. QUICK: sums are whole numbers, the picture is upright, and a pixel takes few samples of a row.
+template <bool QUICK>
+__device__ __forceinline__ void make_tile(const Job& job, const Output& output, unsigned char* dynamic_shared) {
     __shared__ int pitch[3], origin[3];  // of each plane's sums: from row to row; where sample 0 would lie
     __shared__ Taps taps[2][2][MAX_TILE];  // by axis of the stored picture, kind of plane, and place in the tile
-    const Job& job = jobs.job[blockIdx.z];
     const int target_w = job.target_size[0], target_h = job.target_size[1];
-    const bool slow = job.log2_tile == 255;
+    const bool slow = !QUICK && job.log2_tile == 255;
     const int log2_w = slow ? 5 : job.log2_tile & 15, log2_h = slow ? 5 : job.log2_tile >> 4;
     const int tile_w = 1 << log2_w, tile_h = 1 << log2_h, tiles_x = (target_w + tile_w - 1) >> log2_w;
     const int tile_y = static_cast<int>(blockIdx.x) / tiles_x;
@@ -324,7 +381,7 @@ extern "C" __global__ void __launch_bounds__(LETTERBOX_THREADS, LETTERBOX_BLOCKS
     if (top >= target_h) return;  // the whole block
 
     const int flags = job.flags, planes = job.form & 3, last_step = job.form >> 2 & 7;
-    const bool swap = flags & TURN_SWAP, wide = flags & WIDE, whole = flags & WHOLE;
+    const bool swap = !QUICK && flags & TURN_SWAP, wide = flags & WIDE, whole = QUICK || flags & WHOLE;
     const int content_w = job.content_size[swap], content_h = job.content_size[!swap];  // upright
     const int thread = threadIdx.x;
     // How many of the tile's columns and rows hold content.
@@ -401,47 +458,92 @@ extern "C" __global__ void __launch_bounds__(LETTERBOX_THREADS, LETTERBOX_BLOCKS
         of_column[FULL] = taps[0][FULL][column];
         of_column[CHROMA] = taps[0][CHROMA][column];
     }
-    const size_t pixels = static_cast<size_t>(target_w) * target_h;
-    for (int row = thread >> log2_w; row < tile_h && top + row < target_h; row += LETTERBOX_THREADS >> log2_w) {
-        float code[3];
-        if (column < columns && row < rows) {
-            const int stored_row = swap ? column : row;
-            if (swap) {
-                of_column[FULL] = taps[0][FULL][row];
-                of_column[CHROMA] = taps[0][CHROMA][row];
-            }
-            float part[3] = {0.0f, 0.0f, 0.0f};
+    const size_t apart = output.channels_last ? 1 : static_cast<size_t>(target_w) * target_h;
+    const unsigned between = output.channels_last ? 3 : 1;
+    if constexpr (QUICK) {
+        const Column mine = {thread >> log2_w, LETTERBOX_THREADS >> log2_w, min(tile_h, target_h - top),
+                             column < columns ? rows : 0, (static_cast<size_t>(top) * target_w + x) * between,
+                             static_cast<size_t>(target_w) * between, apart};
+        if (!(flags & HAS_CHROMA)) of_column[CHROMA] = of_column[FULL];
+        const unsigned inner_of[2] = {inner[FULL], flags & HAS_CHROMA ? inner[CHROMA] : inner[FULL]};
+        int at[3], to_next[3];
 #pragma unroll
-            for (int c = 0; c < 3; ++c) {
-                if (c >= job.form >> 5) break;
-                const int p = c == 0 || planes == 1 ? 0 : planes == 3 ? c : 1, place = job.places >> 2 * c & 3;
-                const bool chroma = p && flags & HAS_CHROMA;
-                const int step = p == planes - 1 ? last_step : 1;
-                const Taps t = chroma ? of_column[CHROMA] : of_column[FULL];
-                const unsigned between = chroma ? inner[CHROMA] : inner[FULL];
-                if (slow) {
-                    const Taps y = taps[1][chroma][stored_row];
-                    const unsigned inner_y = inner_weight(job.plane_size[chroma][1], job.content_size[1], 0);
-                    const unsigned long long address = job.plane[p] + (wide ? 2 * place : place);
-                    part[c] = wide ? sum_area<unsigned short>(address, job.pitch_bytes[p], step, t, between, y, inner_y)
-                                   : sum_area<unsigned char>(address, job.pitch_bytes[p], step, t, between, y, inner_y);
-                    continue;
-                }
-                const int at = origin[p] + stored_row * pitch[p] + t.first * step + place;
-                if (whole && !wide)
-                    part[c] = sum_across<unsigned>(reinterpret_cast<unsigned short*>(dynamic_shared) + at, step, t, between);
-                else if (whole)
-                    part[c] = sum_across<unsigned>(reinterpret_cast<unsigned*>(dynamic_shared) + at, step, t, between);
-                else
-                    part[c] = sum_across<float>(reinterpret_cast<float*>(dynamic_shared) + at, step, t, between);
-            }
-            convert(job, part, code);
-        } else {
-            code[0] = code[1] = code[2] = static_cast<float>(output.pad_value);
+        for (int c = 0; c < 3; ++c) {
+            const int p = c == 0 || planes == 1 ? 0 : planes == 3 ? c : 1, step = p == planes - 1 ? last_step : 1;
+            at[c] = rows ? origin[p] + of_column[c ? CHROMA : FULL].first * step + (job.places >> 2 * c & 3) : 0;
+            to_next[c] = rows ? pitch[p] : 0;
         }
-        const size_t pixel = static_cast<size_t>(top + row) * target_w + x;
+        const bool few = flags & FEW;
+        if (wide && planes == 2)
+            make_column<unsigned, 4, 1, 2>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
+        else if (wide)
+            make_column<unsigned, 4, 1, 1>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
+        else if (planes == 2 && few)
+            make_column<unsigned short, 4, 1, 2>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
+        else if (planes == 2)
+            make_column<unsigned short, 8, 1, 2>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
+        else if (planes == 3 && few)
+            make_column<unsigned short, 4, 1, 1>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
+        else if (planes == 3)
+            make_column<unsigned short, 8, 1, 1>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
+        else if (few)
+            make_column<unsigned short, 4, 3, 3>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
+        else
+            make_column<unsigned short, 8, 3, 3>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
+    } else {
+        for (int row = thread >> log2_w; row < tile_h && top + row < target_h; row += LETTERBOX_THREADS >> log2_w) {
+            float code[3];
+            if (column < columns && row < rows) {
+                const int stored_row = swap ? column : row;
+                if (swap) {
+                    of_column[FULL] = taps[0][FULL][row];
+                    of_column[CHROMA] = taps[0][CHROMA][row];
+                }
+                float part[3] = {0.0f, 0.0f, 0.0f};
 #pragma unroll
-        for (int c = 0; c < 3; ++c)
-            store(output, job.out, output.channels_last ? pixel * 3 + c : c * pixels + pixel, c, code[c]);
+                for (int c = 0; c < 3; ++c) {
+                    if (c >= job.form >> 5) break;
+                    const int p = c == 0 || planes == 1 ? 0 : planes == 3 ? c : 1, place = job.places >> 2 * c & 3;
+                    const bool chroma = p && flags & HAS_CHROMA;
+                    const int step = p == planes - 1 ? last_step : 1;
+                    const Taps t = chroma ? of_column[CHROMA] : of_column[FULL];
+                    const unsigned inner_x = chroma ? inner[CHROMA] : inner[FULL];
+                    if (slow) {
+                        const Taps y = taps[1][chroma][stored_row];
+                        const unsigned inner_y = inner_weight(job.plane_size[chroma][1], job.content_size[1], 0);
+                        const unsigned long long address = job.plane[p] + (wide ? 2 * place : place);
+                        part[c] = wide ? sum_area<unsigned short>(address, job.pitch_bytes[p], step, t, inner_x, y, inner_y)
+                                       : sum_area<unsigned char>(address, job.pitch_bytes[p], step, t, inner_x, y, inner_y);
+                        continue;
+                    }
+                    const int at = origin[p] + stored_row * pitch[p] + t.first * step + place;
+                    if (whole && !wide)
+                        part[c] = sum_across<unsigned>(reinterpret_cast<unsigned short*>(dynamic_shared) + at, step, t, inner_x);
+                    else if (whole)
+                        part[c] = sum_across<unsigned>(reinterpret_cast<unsigned*>(dynamic_shared) + at, step, t, inner_x);
+                    else
+                        part[c] = sum_across<float>(reinterpret_cast<float*>(dynamic_shared) + at, step, t, inner_x);
+                }
+                convert(job, part, code);
+            } else {
+                code[0] = code[1] = code[2] = static_cast<float>(output.pad_value);
+            }
+            store(output, job.out, (static_cast<size_t>(top + row) * target_w + x) * between, apart, code);
+        }
     }
+}
+
+// Blocks: tiles of the tensor that has most of them, 1, jobs; threads: LETTERBOX_THREADS. Dynamic shared memory: the sums
+// of the largest tile, see letterbox_cuda.py.
+extern "C" __global__ void __launch_bounds__(LETTERBOX_THREADS, LETTERBOX_BLOCKS) letterbox(
+    const Jobs __grid_constant__ jobs, const Output __grid_constant__ output) {
+    extern __shared__ __align__(16) unsigned char dynamic_shared[];
+    make_tile<false>(jobs.job[blockIdx.z], output, dynamic_shared);
+}
+
+// The same, where all jobs are QUICK: nearly all pictures.
+extern "C" __global__ void __launch_bounds__(LETTERBOX_THREADS, LETTERBOX_QUICK_BLOCKS) letterbox_quick(
+    const Jobs __grid_constant__ jobs, const Output __grid_constant__ output) {
+    extern __shared__ __align__(16) unsigned char dynamic_shared[];
+    make_tile<true>(jobs.job[blockIdx.z], output, dynamic_shared);
 }

@@ -25,7 +25,22 @@ MAX_JOBS = 32
 SOURCE = Path(__file__).with_name("letterbox.cu")
 _THREADS, _WORD = 256, 16
 _SHARED_BYTES = 32 * 1024  # for the sums of a tile: 4 blocks beside each other on most GPUs
-_TILES = ((64, 16), (64, 8), (32, 16), (32, 8), (64, 4), (32, 4), (16, 8), (16, 4), (8, 8), (8, 4), (8, 2), (8, 1))
+_TILES = (
+    (64, 32),
+    (64, 16),
+    (64, 8),
+    (32, 16),
+    (32, 8),
+    (64, 4),
+    (32, 4),
+    (16, 8),
+    (16, 4),
+    (8, 8),
+    (8, 4),
+    (8, 2),
+    (8, 1),
+)
+_SLACK_BYTES = 128  # the kernel multiplies a few sums beyond the last one with 0
 _TURNED_TILES = ((32, 32), (32, 16), (16, 32), (16, 16), (16, 8), (8, 16), (8, 8), (8, 4), (8, 2), (8, 1))
 _SLOW, _SLOW_TILE = 255, (32, 32)  # where the columns of the least tile find no room
 _OUT_TYPES = {"float32": 0, "float16": 1, "uint8": 2, "int8": 3}
@@ -62,7 +77,7 @@ _OUTPUT = np.dtype(
     align=True,
 )
 
-_SWAP, _MIRROR_X, _MIRROR_Y, _HAS_CHROMA, _WIDE, _WHOLE, _ALIGNED = 1, 2, 4, 8, 16, 32, 64
+_SWAP, _MIRROR_X, _MIRROR_Y, _HAS_CHROMA, _WIDE, _WHOLE, _ALIGNED, _FEW = 1, 2, 4, 8, 16, 32, 64, 128
 _TURNS = {
     Orientation.NORMAL: 0,
     Orientation.FLIP_HORIZONTAL: _MIRROR_X,
@@ -80,7 +95,10 @@ class LetterboxCuda:
     """Launches the kernel of `letterbox.cu`; an instance serves any mixture of formats and sizes."""
 
     def __init__(self, *, host: HostOptions | None = None, accounting: Accounting | None = None) -> None:
-        self._kernel = Kernel(SOURCE, "letterbox", host=host, accounting=accounting)
+        self._general, self._quick = (
+            Kernel(SOURCE, name, host=host, accounting=accounting, counted_as="letterbox")
+            for name in ("letterbox", "letterbox_quick")
+        )
 
     def __call__(
         self, frame: Frame, plan: LetterboxPlan, spec: InputSpec, out: NDArray[np.uint8] | None = None
@@ -143,15 +161,18 @@ class LetterboxCuda:
     ) -> None:
         jobs = np.zeros(1, _JOBS)
         blocks = shared_bytes = 0
+        quick = True
         for job, frame, plan, out in zip(jobs["job"][0], frames, plans, outs, strict=False):
             _describe(job, frame, plan, spec, out, layout)
             _reckon_in_whole_numbers(job, frame, plan)
+            quick &= _is_quick(job, frame, plan)
             tile, needed = _choose_tile(job, frame, plan)
             height, width = plan.target_hw_px
             blocks = max(blocks, -(-width // tile[0]) * -(-height // tile[1]))
             shared_bytes = max(shared_bytes, needed)
         planes = [plane for frame in frames for plane in frame.planes]
-        self._kernel.launch(
+        kernel = self._quick if quick else self._general
+        kernel.launch(
             (blocks, 1, len(outs)),
             (_THREADS,),
             (jobs, output),
@@ -183,13 +204,27 @@ def _reckon_in_whole_numbers(job: Any, frame: Frame, plan: LetterboxPlan) -> Non
     job["matrix"] /= np.tile(units[of_component], 3)
 
 
+def _is_quick(job: Any, frame: Frame, plan: LetterboxPlan) -> bool:
+    """Whether `letterbox_quick` can make this one: what it must be, and that its pixels take few samples of a row."""
+    form, wide = frame.pixel_format, job["flags"] & _WIDE
+    if not job["flags"] & _WHOLE or frame.orientation.swaps_axes:
+        return False
+    if form.kind == "packed" and (wide or frame.planes[0].shape[2] != 3):
+        return False
+    want = plan.stored_content_size_px[0]
+    taps = max(-(-have // want) + (have % want > 0) for have in (plane.shape[1] for plane in frame.planes))
+    if taps <= 4:
+        job["flags"] |= _FEW
+    return form.kind != "gray" and bool(taps <= (4 if wide else 8))
+
+
 def _choose_tile(job: Any, frame: Frame, plan: LetterboxPlan) -> tuple[tuple[int, int], int]:
     """Note the largest tile whose sums find room; its (width, height), and the bytes that they take."""
     swap = frame.orientation.swaps_axes
     whole = bool(job["flags"] & _WHOLE)
     for width, height in _TURNED_TILES if swap else _TILES:
         across, down = (height, width) if swap else (width, height)
-        needed = down * _sum_bytes(frame, plan, across, whole)
+        needed = down * _sum_bytes(frame, plan, across, whole) + _SLACK_BYTES
         if needed <= _SHARED_BYTES:
             job["log2_tile"] = width.bit_length() - 1 | height.bit_length() - 1 << 4
             return (width, height), needed

@@ -10,8 +10,8 @@
 // With soft edges, 2. also dilates the masks, and 3. is redact_write_softly: see soft.py.
 //
 // Nothing is written before everything is read. A sample is read once and written once, whatever the blur's strength;
-// the Gaussian between has at most 33 taps an axis (more only over grids of less than 20 cells). A *patch* is one region
-// in one plane. Work is cut into tiles that are numbered through all patches; a warp finds the owner of a tile's number.
+// the Gaussian between has at most 25 taps an axis (more only over grids of less than 20 cells). A *patch* is one region
+// in one plane. Work is cut into tiles; the table says of each block which tile is its.
 // A tile is as large as its shared memory allows, so that small regions are one or two: what a block has to look up
 // before it begins costs more than the samples of a small tile.
 
@@ -25,22 +25,29 @@
 #define REDACT_AHEAD 4  // rows that a thread asks for before it looks at the first
 #endif
 
+#ifndef REDACT_WRITE_BLOCKS
+#define REDACT_WRITE_BLOCKS 4  // that shall fit beside each other
+#endif
+
 // frame_plan.py has the same numbers.
 #define SUM_WORD 16  // bytes that a thread reads at once
 #define MASK_WORDS 4  // of a tile of masks
-#define MASK_ROWS 64
+#define MASK_ROWS 128
 #define MAX_RADIUS 48
-#define MAX_NEIGHBOURHOOD 64  // rows of cells that a tile of the Gaussian needs
-#define MAX_NEIGHBOURS 96  // and values of a row
+#define MAX_NEIGHBOURHOOD 56  // rows of cells that a tile of the Gaussian needs
+#define MAX_NEIGHBOURS 80  // and values of a row
 #define WRITE_WORDS 4  // words of the mask that a tile of samples spans
+#define WRITE_ROWS 128  // and its rows
 #define WRITE_VALUES 4096  // of its rows of cells, one above the other
 
 #define THREADS (REDACT_TILE * REDACT_ROWS)
 #define WARPS REDACT_ROWS
 #define ALL_LANES 0xffffffffu
 
+#define WRITE_TURNS (WRITE_ROWS * WRITE_WORDS / THREADS)  // words of a tile's mask that a thread looks after
+
 static_assert(REDACT_TILE == 32, "a warp makes a row of a tile, and a word of a mask");
-static_assert(THREADS == 256, "a thread for each word of a tile of sums, and of a tile's mask");
+static_assert(THREADS == 256, "a thread for each word of a tile of sums, and for each row of a tile of samples");
 
 #define GAUSSIAN 0
 #define PIXELATE 1
@@ -102,9 +109,8 @@ struct Point {
 };
 
 struct Layout {  // where in the table things are, in units of 8 bytes
-    unsigned regions, patches, points, sum_starts, mask_starts, blur_starts, write_starts, frame_starts;
-    int region_count, patch_count;
-    unsigned sum_tiles, blur_tiles, near_starts;
+    unsigned regions, patches, points, sum_work, mask_work, blur_work, write_work, near_work, frame_starts;
+    unsigned sum_tiles, blur_tiles;
     int method;
 };
 
@@ -113,18 +119,10 @@ __device__ __forceinline__ const T* part_of(const unsigned long long* table, uns
     return reinterpret_cast<const T*>(table + place);
 }
 
-// The last i with starts[i] <= tile, of `count` ascending starts of which the first is 0. Called by whole warps.
-__device__ __forceinline__ int owner_of(const unsigned* starts, int count, unsigned tile, int lane) {
-    int low = 0, span = count;
-    while (span > 1) {
-        const int step = (span + 31) / 32;
-        const bool reached = lane * step < span && starts[low + lane * step] <= tile;
-        const int last = 31 - __clz(static_cast<int>(__ballot_sync(ALL_LANES, reached)));
-        low += last * step;
-        span = min(step, span - last * step);
-    }
-    return low;
-}
+// What a block does: a tile of a patch or region.
+struct Work {
+    unsigned owner, tile;
+};
 
 // ---- Sums of cells --------------------------------------------------------------------------------------------------
 
@@ -422,7 +420,7 @@ __device__ __noinline__ void polygon_tile(const Region& region, const Point* poi
 }
 
 __device__ __forceinline__ void mask_tile(const Region& region, const Point* points, unsigned tile, unsigned* masks,
-                                          int lane, int warp, int (*turns)[32], unsigned* beside, double* reach_down) {
+                                          int lane, int warp, int (*turns)[32], unsigned* beside, double* reach_down, float* about_down) {
     const int words = (region.size[0] + 31) / 32, tiles_x = (words + MASK_WORDS - 1) / MASK_WORDS;
     const int first = static_cast<int>(tile % tiles_x) * MASK_WORDS, last = min(first + MASK_WORDS, words);
     const int top = static_cast<int>(tile / tiles_x) * MASK_ROWS, bottom = min(top + MASK_ROWS, region.size[1]);
@@ -432,19 +430,20 @@ __device__ __forceinline__ void mask_tile(const Region& region, const Point* poi
     }
     const bool is_round = region.shape == SHAPE_ROUND;
     for (int row = top + warp * 32 + lane; is_round && row < bottom; row += THREADS)
-        reach_down[row - top] = reach(region, 1, row);
+        reach_down[row - top] = reach(region, 1, row), about_down[row - top] = static_cast<float>(reach_down[row - top]);
     __syncthreads();
 #pragma unroll 1
     for (int word = first; word < last; ++word) {
         const int column = 32 * word + lane;
         const double reach_across = is_round ? reach(region, 0, column) : 0.0;
+        const float about_across = static_cast<float>(reach_across);
 #pragma unroll 1
         for (int row = top + warp; row < bottom; row += WARPS) {
             bool holds;
             if (region.shape == SHAPE_BITMAP) {
                 holds = bitmap_holds(region, column, row);
             } else {  // float32 where that is certain: GPUs for video have few units for float64
-                const float about = static_cast<float>(reach_down[row - top]) + static_cast<float>(reach_across);
+                const float about = about_down[row - top] + about_across;
                 holds = about < 0.9999f ? true : about > 1.0001f ? false : reach_down[row - top] + reach_across <= 1.0;
             }
             const unsigned bits = __ballot_sync(ALL_LANES, holds && column < region.size[0]);
@@ -461,18 +460,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) redact_prepare(
     __shared__ int turns[WARPS][32];
     __shared__ unsigned beside[WARPS];
     __shared__ double reach_down[MASK_ROWS];
+    __shared__ float about_down[MASK_ROWS];
     const int lane = threadIdx.x, warp = threadIdx.y, thread = warp * 32 + lane;
     if (blockIdx.x < layout.sum_tiles) {
-        const unsigned* starts = part_of<unsigned>(table, layout.sum_starts);
-        const int owner = owner_of(starts, layout.patch_count, blockIdx.x, lane);
-        const Patch& patch = part_of<Patch>(table, layout.patches)[owner];
-        sum_tile(patch, blockIdx.x - starts[owner], columns, sums + patch.sums, thread, layout.method);
+        const Work work = part_of<Work>(table, layout.sum_work)[blockIdx.x];
+        const Patch& patch = part_of<Patch>(table, layout.patches)[work.owner];
+        sum_tile(patch, work.tile, columns, sums + patch.sums, thread, layout.method);
     } else {
-        const unsigned number = blockIdx.x - layout.sum_tiles;
-        const unsigned* starts = part_of<unsigned>(table, layout.mask_starts);
-        const int owner = owner_of(starts, layout.region_count, number, lane);
-        mask_tile(part_of<Region>(table, layout.regions)[owner], part_of<Point>(table, layout.points),
-                  number - starts[owner], masks, lane, warp, turns, beside, reach_down);
+        const Work work = part_of<Work>(table, layout.mask_work)[blockIdx.x - layout.sum_tiles];
+        mask_tile(part_of<Region>(table, layout.regions)[work.owner], part_of<Point>(table, layout.points), work.tile,
+                  masks, lane, warp, turns, beside, reach_down, about_down);
     }
 }
 
@@ -553,19 +550,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) redact_blur(
     __shared__ float weights[2][MAX_RADIUS + 1];
     const int lane = threadIdx.x, warp = threadIdx.y, thread = warp * 32 + lane;
     if (blockIdx.x >= layout.blur_tiles) {
-        const unsigned number = blockIdx.x - layout.blur_tiles;
-        const unsigned* starts = part_of<unsigned>(table, layout.near_starts);
-        const int owner = owner_of(starts, layout.region_count, number, lane);
-        dilate_tile(part_of<Region>(table, layout.regions)[owner], number - starts[owner], masks, thread);
+        const Work work = part_of<Work>(table, layout.near_work)[blockIdx.x - layout.blur_tiles];
+        dilate_tile(part_of<Region>(table, layout.regions)[work.owner], work.tile, masks, thread);
         return;
     }
-    const unsigned* starts = part_of<unsigned>(table, layout.blur_starts);
-    const int owner = owner_of(starts, layout.patch_count, blockIdx.x, lane);
-    const Patch& patch = part_of<Patch>(table, layout.patches)[owner];
+    const Work work = part_of<Work>(table, layout.blur_work)[blockIdx.x];
+    const Patch& patch = part_of<Patch>(table, layout.patches)[work.owner];
     const Axis &across = patch.axis[0], &down = patch.axis[1];
     const int channels = patch.channels, height = down.cells;
     const int beside = channels <= 2 ? channels : 1, layers = channels / beside, width = across.cells * beside;
-    const unsigned tile = blockIdx.x - starts[owner], place = tile / layers;
+    const unsigned tile = work.tile, place = tile / layers;
     const int layer = static_cast<int>(tile % layers), tiles_x = (width + REDACT_TILE - 1) / REDACT_TILE;
     const int left = static_cast<int>(place % tiles_x) * REDACT_TILE;
     const int top = static_cast<int>(place / tiles_x) * REDACT_TILE;
@@ -591,12 +585,31 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) redact_blur(
         const float distance = static_cast<float>(step) / axis.sigma;
         if (step <= axis.radius) weights[i > MAX_RADIUS][step] = expf(-0.5f * distance * distance);
     }
-    for (int row = warp; row < rows; row += WARPS)
-        for (int column = lane; column < columns; column += 32) {
-            const int at = first_x + column;
-            cells[row][column] = cell_value(patch, sums, at / beside, first_y + row, layers == 1 ? at % beside : layer,
-                                            GAUSSIAN);
+    if (across.slices * down.slices == 1 && across.size * down.size > 1) {  // a sum for each value, in their order
+        const float unit = 1.0f / static_cast<float>(across.size * down.size), per_row = 1.0f / static_cast<float>(columns);
+        for (int start = thread; start < rows * columns; start += 4 * THREADS) {
+            unsigned sum[4];  // asked for together, for they come from afar
+            int row[4];
+#pragma unroll
+            for (int k = 0; k < 4; ++k) {
+                const int i = min(start + k * THREADS, rows * columns - 1);
+                row[k] = static_cast<int>((static_cast<float>(i) + 0.5f) * per_row);
+                sum[k] = sums[(first_y + row[k]) * row_values + (first_x + i - row[k] * columns) * layers + layer];
+            }
+#pragma unroll
+            for (int k = 0; k < 4; ++k) {
+                const int i = start + k * THREADS;
+                if (i < rows * columns) cells[row[k]][i - row[k] * columns] = static_cast<float>(sum[k]) * unit;
+            }
         }
+    } else {
+        for (int row = warp; row < rows; row += WARPS)
+            for (int column = lane; column < columns; column += 32) {
+                const int at = first_x + column;
+                cells[row][column] = cell_value(patch, sums, at / beside, first_y + row,
+                                                layers == 1 ? at % beside : layer, GAUSSIAN);
+            }
+    }
     __syncthreads();
 
     float total_x = 0.0f, total_y = 0.0f;
@@ -643,21 +656,20 @@ __device__ __forceinline__ unsigned rounded(float value) {
 }
 
 // Blocks: tiles of samples, WRITE_WORDS words of the mask wide and patch.rows high; threads: (REDACT_TILE, REDACT_ROWS).
-extern "C" __global__ void __launch_bounds__(THREADS, 4) redact_write(
+extern "C" __global__ void __launch_bounds__(THREADS, REDACT_WRITE_BLOCKS) redact_write(
     const Layout __grid_constant__ layout, const unsigned long long* __restrict__ table, const float* __restrict__ low,
     const unsigned* __restrict__ masks) {
     __shared__ float values[WRITE_VALUES];  // of the tile's rows: cells, interpolated downward
     __shared__ Position down[THREADS];
-    __shared__ unsigned taken[THREADS / WRITE_WORDS][WRITE_WORDS + 1];  // by row of blocks; the last word is 0
+    __shared__ unsigned taken[WRITE_ROWS][WRITE_WORDS + 1];  // by row of blocks; the last word is 0
     __shared__ unsigned rivals[THREADS];
     __shared__ unsigned rival_count;
     const int lane = threadIdx.x, warp = threadIdx.y, thread = warp * 32 + lane, method = layout.method;
-    const unsigned* starts = part_of<unsigned>(table, layout.write_starts);
-    const int owner = owner_of(starts, layout.patch_count, blockIdx.x, lane);
-    const Patch& patch = part_of<Patch>(table, layout.patches)[owner];
+    const Work work = part_of<Work>(table, layout.write_work)[blockIdx.x];
+    const Patch& patch = part_of<Patch>(table, layout.patches)[work.owner];
     const Region* const regions = part_of<Region>(table, layout.regions);
     const Region& region = regions[patch.region];
-    const int tile = static_cast<int>(blockIdx.x - starts[owner]);
+    const int tile = static_cast<int>(work.tile);
     const int log2_x = patch.axis[0].log2_block, log2_y = patch.axis[1].log2_block, channels = patch.channels;
     const int tiles_x = (region.size[0] + 32 * WRITE_WORDS - 1) / (32 * WRITE_WORDS);
     const int tile_y = tile / tiles_x, first_word = (tile - tile_y * tiles_x) * WRITE_WORDS;
@@ -666,9 +678,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) redact_write(
     const int height = min(patch.rows, patch.axis[1].length - top), first_row = top >> log2_y;
     const int block_rows = (height + (1 << log2_y) - 1) >> log2_y;
 
-    // What this region takes of the tile, less what stronger regions take: a word to a thread.
-    const int mask_row = thread / WRITE_WORDS, mask_column = thread % WRITE_WORDS;
-    unsigned mine = mask_row < block_rows ? mask_word(region, masks, first_word + mask_column, first_row + mask_row) : 0;
+    // What this region takes of the tile, less what stronger regions take: some words to a thread.
+    unsigned mine[WRITE_TURNS];
+    const int mask_column = thread % WRITE_WORDS;
+#pragma unroll
+    for (int turn = 0; turn < WRITE_TURNS; ++turn) {
+        const int row = (turn * THREADS + thread) / WRITE_WORDS;
+        mine[turn] = row < block_rows ? mask_word(region, masks, first_word + mask_column, first_row + row) : 0;
+    }
     if (thread < height && method != SOLID) down[thread] = position_of(patch.axis[1], top + thread, method);
     const int from_x = region.at[0] + first_column, from_y = region.at[1] + first_row;
     const int end_x = from_x + 32 * WRITE_WORDS, end_y = from_y + block_rows;
@@ -683,17 +700,26 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) redact_write(
                 rivals[atomicAdd(&rival_count, 1u)] = number;
         }
         __syncthreads();
-        for (unsigned n = 0; n < rival_count && mine; ++n) {
+        for (unsigned n = 0; n < rival_count; ++n) {
             const Region& rival = regions[rivals[n]];
-            const int row = from_y + mask_row - rival.at[1];
-            if (row >= 0 && row < rival.size[1])
-                mine &= ~mask_bits(rival, masks, from_x + 32 * mask_column - rival.at[0], row);
+#pragma unroll
+            for (int turn = 0; turn < WRITE_TURNS; ++turn) {
+                const int row = from_y + (turn * THREADS + thread) / WRITE_WORDS - rival.at[1];
+                if (mine[turn] && row >= 0 && row < rival.size[1])
+                    mine[turn] &= ~mask_bits(rival, masks, from_x + 32 * mask_column - rival.at[0], row);
+            }
         }
         __syncthreads();
     }
-    if (mask_row < block_rows) taken[mask_row][mask_column] = mine;
+    bool any = false;
+#pragma unroll
+    for (int turn = 0; turn < WRITE_TURNS; ++turn) {
+        const int row = (turn * THREADS + thread) / WRITE_WORDS;
+        if (row < block_rows) taken[row][mask_column] = mine[turn];
+        any |= mine[turn] != 0;
+    }
     if (thread < block_rows) taken[thread][WRITE_WORDS] = 0;
-    if (!__syncthreads_or(mine != 0)) return;
+    if (!__syncthreads_or(any)) return;
 
     const int elements = width * channels;
     int first_cell = 0, row_values = 0;
@@ -704,11 +730,22 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) redact_write(
         const int low_row = patch.axis[0].cells * channels;
         const float per_row = 1.0f / static_cast<float>(row_values);
         low += patch.low + first_cell * channels;
-        for (int i = thread; i < row_values * height; i += THREADS) {
-            const int row = static_cast<int>((static_cast<float>(i) + 0.5f) * per_row);
-            const Position position = down[row];
-            const float* const above = low + static_cast<size_t>(position.cell) * low_row + (i - row * row_values);
-            values[i] = method == PIXELATE ? above[0] : fmaf(above[low_row] - above[0], position.share, above[0]);
+        const int last_row = method == PIXELATE ? 0 : low_row;  // pixelation has nothing to interpolate with
+        for (int start = thread; start < row_values * height; start += 4 * THREADS) {
+            float above[4], below[4], share[4];  // asked for together, for they come from afar
+#pragma unroll
+            for (int k = 0; k < 4; ++k) {
+                const int i = min(start + k * THREADS, row_values * height - 1);
+                const int row = static_cast<int>((static_cast<float>(i) + 0.5f) * per_row);
+                const float* const at = low + down[row].cell * low_row + (i - row * row_values);
+                share[k] = down[row].share;
+                above[k] = at[0];
+                below[k] = at[last_row];
+            }
+#pragma unroll
+            for (int k = 0; k < 4; ++k)
+                if (start + k * THREADS < row_values * height)
+                    values[start + k * THREADS] = fmaf(below[k] - above[k], share[k], above[k]);
         }
     }
 
@@ -866,12 +903,11 @@ extern "C" __global__ void __launch_bounds__(THREADS) redact_write_softly(
     const Layout __grid_constant__ layout, const unsigned long long* __restrict__ table, const float* __restrict__ low,
     const unsigned* __restrict__ masks) {
     const int lane = threadIdx.x, warp = threadIdx.y;
-    const unsigned* starts = part_of<unsigned>(table, layout.write_starts);
-    const int owner = owner_of(starts, layout.patch_count, blockIdx.x, lane);
-    const Patch& patch = part_of<Patch>(table, layout.patches)[owner];
+    const Work work = part_of<Work>(table, layout.write_work)[blockIdx.x];
+    const Patch& patch = part_of<Patch>(table, layout.patches)[work.owner];
     const Region* const regions = part_of<Region>(table, layout.regions);
     const Region& region = regions[patch.region];
-    const int tile = static_cast<int>(blockIdx.x - starts[owner]);
+    const int tile = static_cast<int>(work.tile);
     const int tiles_x = (patch.axis[0].length + REDACT_TILE - 1) / REDACT_TILE;
     const int x = tile % tiles_x * REDACT_TILE + lane, top = tile / tiles_x * REDACT_TILE;
     if (x >= patch.axis[0].length) return;

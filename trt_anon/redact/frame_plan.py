@@ -33,12 +33,13 @@ METHODS = ("gaussian", "pixelate", "solid")
 
 # What frame.cu calls the same.
 TILE, _THREADS, _SUM_WORD = 32, 256, 16
-_MAX_RADIUS, _MAX_NEIGHBOURHOOD = 48, 64
+_MAX_RADIUS, _MAX_NEIGHBOURHOOD = 48, 56
 _WRITE_BLOCKS, _WRITE_VALUES = 128, 4096
 
 _SUM_BYTES = 480  # of a row of a tile of sums, about: half a kilobyte is what memory likes to give
 _LEAST_PART, _MOST_SLICES = 64, 32  # a cell larger than a part is summed in parts
-_WRITE_ROWS = 64  # at most, of a tile of samples; see `taken` in frame.cu
+_WRITE_ROWS = 128  # of blocks, in a tile of samples
+_MANY_TILES = 1024  # of samples: as many as keep a GPU busy; fewer are cut into halves
 
 _AXIS = np.dtype(
     [(name, np.int32) for name in ("cells", "size", "slices", "part", "tile", "blocks", "log2_block", "radius")]
@@ -64,13 +65,11 @@ _PATCH = np.dtype(
     ],
     align=True,
 )
+_WORK = np.dtype([("owner", np.uint32), ("tile", np.uint32)])
 LAYOUT = np.dtype(
-    [
-        (name, np.uint32)
-        for name in ("regions", "patches", "points", "sum_starts", "mask_starts", "blur_starts", "write_starts")
-    ]
-    + [("frame_starts", np.uint32), ("region_count", np.int32), ("patch_count", np.int32)]
-    + [(name, np.uint32) for name in ("sum_tiles", "blur_tiles", "near_starts")]
+    [(name, np.uint32) for name in ("regions", "patches", "points")]
+    + [(f"{name}_work", np.uint32) for name in ("sum", "mask", "blur", "write", "near")]
+    + [(name, np.uint32) for name in ("frame_starts", "sum_tiles", "blur_tiles")]
     + [("method", np.int32)],
     align=True,
 )
@@ -134,10 +133,11 @@ def plan_redaction(
     unsummed = (across["size"] == 1) & (down["size"] == 1) & (config.method == "gaussian")
     sums, sum_tiles = np.where(unsummed, 0, sums), np.where(unsummed, 0, sum_tiles)
     patches["sums"], patches["low"] = np.cumsum(sums) - sums, np.cumsum(cells) - cells
-    starts = [_starts(tiles) for tiles in (sum_tiles, table.mask_tiles, blur_tiles, write_tiles, table.near_tiles)]
-    tiles = tuple(int(start[-1]) for start in starts)
+    tiles_each = sum_tiles, table.mask_tiles, blur_tiles, write_tiles, table.near_tiles
+    tiles = tuple(int(each.sum()) for each in tiles_each)
     if max(*tiles, int(sums.sum()), int(cells.sum()), table.mask_words) >= 1 << 31 or tiles[0] + tiles[1] >= 1 << 31:
         raise ValueError("the regions of this batch are too many and too large for one; give it fewer frames")
+    work = [_work(each) for each in tiles_each]
 
     frame_starts = np.searchsorted(table.frame, np.arange(len(frames) + 1)).astype(np.uint32)
     blob, layout = _packed(
@@ -145,15 +145,14 @@ def plan_redaction(
             "regions": table.rows,
             "patches": patches,
             "points": table.points,
-            "sum_starts": starts[0],
-            "mask_starts": starts[1],
-            "blur_starts": starts[2],
-            "write_starts": starts[3],
-            "near_starts": starts[4],
+            "sum_work": work[0],
+            "mask_work": work[1],
+            "blur_work": work[2],
+            "write_work": work[3],
+            "near_work": work[4],
             "frame_starts": frame_starts,
         }
     )
-    layout["region_count"], layout["patch_count"] = len(table.rows), len(patches)
     layout["sum_tiles"], layout["blur_tiles"], layout["method"] = tiles[0], tiles[2], METHODS.index(config.method)
     samples = across["length"].astype(np.int64) * down["length"] * channels << patches["wide"]
     read, unread, low = int(samples[sum_tiles > 0].sum()), int(samples[unsummed].sum()), 4 * int(cells.sum())
@@ -296,14 +295,17 @@ def _tiles(patches: NDArray[np.void], method: str) -> None:
         if method == "pixelate":  # cells differ by a block
             least = np.maximum(least - (1 << across["log2_block"]), 1)
         values = np.minimum(width // least + 3, across["cells"]) * patches["channels"]
-    rows = np.minimum(_WRITE_ROWS << log2_y, _WRITE_VALUES // values) >> log2_y << log2_y
-    patches["rows"] = np.clip(rows, 1 << log2_y, _WRITE_ROWS)
+    tall = np.minimum(_WRITE_ROWS << log2_y, _WRITE_VALUES // values)
+    tiles = -(-down["length"] // np.maximum(tall, 1)) * -(-across["length"] // np.maximum(width, 1))
+    if tiles.sum() < _MANY_TILES:
+        tall = np.minimum(_WRITE_ROWS // 2, tall)
+    patches["rows"] = np.maximum(tall >> log2_y, 1) << log2_y
 
 
 def cells_and_sigmas(sigma: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """`cell_and_sigma` of `gaussian.py` for many.
 
-    sigma_low stays below 5.08, unless the cell is MAX_CELL: then it is at most 16, for no sigma is larger than a frame.
+    sigma_low stays below 4, unless the cell is MAX_CELL: then it is at most 16, for no sigma is larger than a frame.
     """
     most = np.floor((sigma * sigma + 0.25) / (MIN_SIGMA_LOW * MIN_SIGMA_LOW + 0.25))
     cell = np.floor(np.sqrt(most))  # exact: `most` is far below 2^52
@@ -311,9 +313,12 @@ def cells_and_sigmas(sigma: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDA
     return cell, np.sqrt(sigma * sigma - (cell * cell - 1) / 4) / cell
 
 
-def _starts(tiles: NDArray[np.int64]) -> NDArray[np.uint32]:
-    """(n + 1,) where the tiles of each owner begin, and where all end."""
-    return np.concatenate(([0], np.cumsum(tiles))).astype(np.uint32)
+def _work(tiles: NDArray[np.int64]) -> NDArray[np.void]:
+    """Of each block, whose tile it makes, and which one. tiles: of each owner."""
+    owners = np.repeat(np.arange(len(tiles)), tiles)
+    work = np.empty(len(owners), _WORK)
+    work["owner"], work["tile"] = owners, np.arange(len(owners)) - (np.cumsum(tiles) - tiles)[owners]
+    return work
 
 
 def _packed(parts: dict[str, NDArray[Any]]) -> tuple[NDArray[np.uint64], NDArray[np.void]]:

@@ -20,7 +20,7 @@ from trt_anon.redact.region import ROUNDED_CORNER_SHARE, check_region
 from trt_anon.redact.soft import MAX_RADIUS
 from trt_anon.types import Frame, Region
 
-MASK_WORDS, MASK_ROWS = 4, 64  # of a tile of masks, as in frame.cu
+MASK_WORDS, MASK_ROWS = 4, 128  # of a tile of masks, as in frame.cu
 NEAR_WORDS = 256  # of a tile of dilated masks
 
 # struct Region and struct Point of frame.cu.
