@@ -27,6 +27,7 @@ from trt_anon.cli import (
     models,
     receipt,
     regions,
+    sample,
     verify,
 )
 from trt_anon.errors import TrtAnonError
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 app.command("anonymize")(anonymize.anonymize)
 app.command("detect")(detect.detect)
+app.command("sample")(sample.sample)
 app.command("verify")(verify.verify)
 app.command("evaluate")(evaluate.evaluate)
 app.command("calibrate")(calibrate.calibrate)

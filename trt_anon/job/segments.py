@@ -82,10 +82,10 @@ def plan_segments(
     """
     if length_seconds <= 0 or container_kind(destination, None).timing == "none":
         return None
-    scan = _scan(source)
-    if scan is None:
+    scanned = scan(source)
+    if scanned is None:
         return None
-    shown, keys, time_base = scan
+    shown, keys, time_base = scanned
     length, overlap = (Fraction(seconds) / time_base for seconds in (length_seconds, overlap_seconds))
     cuts = _cuts(shown, keys, length)
     if len(cuts) < 2:
@@ -105,7 +105,7 @@ def plan_segments(
     return SegmentPlan(tuple(segments), threads)
 
 
-def _scan(source: Path) -> tuple[list[int], list[int], Fraction] | None:
+def scan(source: Path) -> tuple[list[int], list[int], Fraction] | None:
     """Times of all frames and of key frames, sorted, and their unit; None where they are not reliable."""
     av = require("av", "reading video")
     with open_input(source) as container:
