@@ -265,3 +265,29 @@ def test_faults_outside_of_a_kernel_are_not_swallowed():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert done.returncode == -11, done.stderr
+
+
+SANITIZED = """
+import numpy as np
+from pathlib import Path
+from trt_anon.cuda.kernel import Kernel
+here, there, numbers = np.zeros(256, np.float32), np.zeros(2048, np.float32), np.zeros(8, np.int32)
+Kernel(Path({probe!r}), "probe").launch((4,), (64,), (np.int32(4), here, there, numbers, np.int32({n})))
+print("fine")
+"""
+
+
+def test_the_address_sanitizer_sees_one_element_too_far(sanitized):
+    good = sanitized(SANITIZED.format(probe=str(PROBE), n=2048 - 256))
+    assert (good.returncode, good.stdout) == (0, "fine\n"), good.stderr[-2000:]
+    bad = sanitized(SANITIZED.format(probe=str(PROBE), n=2048 - 255))
+    assert bad.returncode != 0
+    assert "heap-buffer-overflow" in bad.stderr
+    assert "probe.cu" in bad.stderr
+
+
+def test_without_its_runtime_the_address_sanitizer_is_refused():
+    if "LD_PRELOAD" in os.environ:
+        pytest.skip("something is preloaded")
+    with pytest.raises(MissingError, match="LD_PRELOAD"):
+        probe(HostOptions(address=True), 0)

@@ -38,6 +38,9 @@ CHECKING_FLAGS = (
 )
 """Undefined behaviour becomes a trap, which the launch reports; no runtime library is needed."""
 
+SANITIZER_FLAGS = ("-fsanitize=address", "--param=asan-stack=0", "-fno-omit-frame-pointer", "-g1")
+"""Every access to memory is checked, but for the stacks, which are fibres'."""
+
 _FENCE = 0xA5
 _GUARD = 1 << 20  # bytes in front of an array's pages and behind them that cannot be touched
 _faults = threading.Lock()  # signal handlers belong to the process: one checked launch at a time
@@ -51,13 +54,15 @@ class HostOptions:
     assumption about order shows. poison: a byte (0 to 255) that shared memory is filled with before every block, and
     that must still be there behind dynamic shared memory after it. check: arrays lie between pages that cannot be
     touched, undefined behaviour traps, and a fault is an error that names the thread. threads: host threads that share
-    the blocks, 0 for one per CPU.
+    the blocks, 0 for one per CPU. address: with GCC's address sanitizer, whose runtime has to be preloaded; it ends the
+    process with a report at the first access outside of every array, also of those that are reached through tables.
     """
 
     seed: int = 0
     poison: int | None = None
     check: bool = False
     threads: int = 0
+    address: bool = False
 
     def __post_init__(self) -> None:
         if self.seed < 0 or self.threads < 0 or (self.poison is not None and not 0 <= self.poison <= 255):
@@ -69,9 +74,10 @@ class HostOptions:
         values: dict[str, Any] = {}
         for part in filter(None, os.environ.get("TRT_ANON_HOST_CUDA", "").split(",")):
             name, _, value = part.strip().partition("=")
-            if name not in ("seed", "poison", "check", "threads") or (name != "check" and not value.isdecimal()):
+            switch = name in ("check", "address")
+            if not switch and (name not in ("seed", "poison", "threads") or not value.isdecimal()):
                 raise ValueError(f"TRT_ANON_HOST_CUDA: cannot read {part!r}")
-            values[name] = True if name == "check" else int(value)
+            values[name] = True if switch else int(value)
         return cls(**values)
 
 
@@ -91,6 +97,13 @@ class HostKernel:
         self.name = name
         self.options = options
         flags = [*FLAGS, *(CHECKING_FLAGS if options.check else ())]
+        if options.address:
+            if not hasattr(ctypes.CDLL(None), "__asan_init"):  # loaded later, it would end the process
+                raise MissingError(
+                    "the address sanitizer must be there before Python is: start it with "
+                    "LD_PRELOAD=$(g++ -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0"
+                )
+            flags += SANITIZER_FLAGS
         self._library = ctypes.CDLL(str(build(source, name, defines, flags)))
         self._library.host_cuda_signature.restype = ctypes.c_char_p
         self.parameters: tuple[str, ...] = tuple(self._library.host_cuda_signature().decode().split(","))
