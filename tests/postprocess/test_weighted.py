@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from trt_anon.config import Fusion
 from trt_anon.errors import ModelError
 from trt_anon.postprocess.nms import Pass, merge
 from trt_anon.postprocess.weighted import MergeRule, combine, fuse
@@ -116,6 +119,25 @@ def test_an_outline_stays_with_its_box() -> None:
     assert found.contours_px is not None
     assert [len(c) for c in found.contours_px] == [3, 0]
     np.testing.assert_array_equal(found.boxes_xyxy_px[0], [0, 0, 10, 10])
+
+
+def cut_pass(boxes: object, scores: object, cut: object) -> Pass:
+    return dataclasses.replace(one_pass(boxes, scores), cut=np.array(cut, np.bool_))
+
+
+@pytest.mark.parametrize("fusion", ["nms", "weighted"])
+def test_a_piece_of_an_object_does_not_stand_for_the_whole(fusion: Fusion) -> None:
+    whole = one_pass([[0, 0, 100, 100]], [0.6])
+    piece = cut_pass([[0, 0, 60, 100], [40, 10, 60, 30], [300, 0, 340, 50]], [0.9, 0.8, 0.7], [True, True, True])
+    found = combine([whole, piece], ["face"], [MergeRule(0.4, fusion)])
+    assert found.boxes_xyxy_px.tolist() == [[300, 0, 340, 50], [0, 0, 100, 100]], "best first, and whole"
+    # Where nobody sees the whole, the piece is what there is.
+    alone = combine([one_pass([], []), piece], ["face"], [MergeRule(0.4, fusion)])
+    assert [0, 0, 60, 100] in alone.boxes_xyxy_px.tolist()
+    # One class does not stand for another.
+    other = Pass(piece.boxes_xyxy_px[:1], piece.scores[:1], np.ones(1, np.int32), cut=np.ones(1, np.bool_))
+    both = combine([whole, other], ["face", "license_plate"], [MergeRule(0.4, fusion)] * 2)
+    assert both.class_ids.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -142,6 +142,21 @@ def test_points_come_back_from_every_view(orientation: Orientation) -> None:
     assert seen >= 4, mark
 
 
+@pytest.mark.parametrize("orientation", Orientation)
+def test_a_box_is_cut_where_a_part_ends_within_the_picture(orientation: Orientation) -> None:
+    frame = noise("gray", 300, 200, orientation)
+    width, height = frame.upright_size_px
+    (whole,) = views_of(frame)
+    assert whole.cut(np.zeros((1, 4), np.float32)) is None
+    for view in views_of(frame, Scale(tile_px=128), flip=True):
+        (x, y), (w, h) = view.offset_xy_px, view.plan.upright_size_px
+        inside = [x + 20, y + 20, x + 60, y + 60]
+        sides = [[x, *inside[1:]], [inside[0], y, *inside[2:]], [*inside[:2], x + w, y + 60], [*inside[:3], y + h]]
+        cut = view.cut(np.array([inside, *sides], np.float32))
+        assert cut is not None
+        assert cut.tolist() == [False, x > 0, y > 0, x + w < width, y + h < height]
+
+
 def test_landmarks_keep_their_meaning_in_a_mirror() -> None:
     # Right eye, left eye, nose, right and left corner of the mouth, as a face shows them: its right is the left here.
     face = np.array([[[40, 50], [60, 50], [50, 60], [42, 70], [58, 70]]], np.float32)

@@ -104,13 +104,15 @@ class Detector:
                 found.boxes_xyxy[wanted], found.scores[wanted], class_ids[wanted], marks, outlines, found.distinct
             )
             class_ids = found.class_ids
+        boxes = view.boxes_to_upright_px(found.boxes_xyxy)
         return Pass(
-            boxes_xyxy_px=view.boxes_to_upright_px(found.boxes_xyxy),
+            boxes_xyxy_px=boxes,
             scores=found.scores,
             class_ids=class_ids,
             landmarks_px=None if found.landmarks is None else view.landmarks_to_upright_px(found.landmarks),
             contours_px=found.contours and tuple(view.points_to_upright_px(c) for c in found.contours),
             distinct=found.distinct,
+            cut=view.cut(boxes),
         )
 
     def close(self) -> None:

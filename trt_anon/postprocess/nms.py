@@ -10,7 +10,7 @@ objects are distinct do not suppress each other; they and the boxes of other pas
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,8 @@ class Pass:
 
     boxes_xyxy_px: (N, 4) float32 upright pixels. scores: (N,) float32. class_ids: (N,) int32, indices into the class
     names of the merged detections. landmarks_px: (N, K, 2) float32 upright pixels, or None. contours_px: N outlines
-    (K, 2) float32 upright pixels, or None. distinct: its objects are different ones already.
+    (K, 2) float32 upright pixels, or None. distinct: its objects are different ones already. cut: (N,) bool, where the
+    part of the frame that was looked at ends within the object, None where it was the whole frame.
     """
 
     boxes_xyxy_px: NDArray[np.float32]
@@ -36,9 +37,22 @@ class Pass:
     landmarks_px: NDArray[np.float32] | None = None
     contours_px: tuple[NDArray[np.float32], ...] | None = None
     distinct: bool = False
+    cut: NDArray[np.bool_] | None = None
 
     def __repr__(self) -> str:  # boxes are personal data
         return f"Pass({len(self.scores)} boxes)"
+
+    def only(self, mine: NDArray[np.bool_]) -> Pass:
+        """Some of its boxes, those where `mine` (N,) is true."""
+        return replace(
+            self,
+            boxes_xyxy_px=self.boxes_xyxy_px[mine],
+            scores=self.scores[mine],
+            class_ids=self.class_ids[mine],
+            landmarks_px=None if self.landmarks_px is None else self.landmarks_px[mine],
+            contours_px=self.contours_px and tuple(c for c, keep in zip(self.contours_px, mine, strict=True) if keep),
+            cut=None if self.cut is None else self.cut[mine],
+        )
 
 
 def iou(boxes_xyxy: NDArray[np.floating], others_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trt_anon.postprocess.nms import Pass, iou
 from trt_anon.postprocess.weighted import MergeRule, combine
@@ -25,8 +23,8 @@ def combine_with_weak(
     The second are merged among themselves, without those that overlap one of the first of their class by more than the
     threshold. Raises as `combine` does.
     """
-    strong = [_part(one, one.scores >= threshold) for one, threshold in passes]
-    weak = [_best(_part(one, ~(one.scores >= threshold))) for one, threshold in passes]
+    strong = [one.only(one.scores >= threshold) for one, threshold in passes]
+    weak = [_best(one.only(~(one.scores >= threshold))) for one, threshold in passes]
     found = combine(strong, class_names, rules)
     rest = combine(weak, class_names, rules)
     limits = np.array([rule.iou_threshold for rule in rules])[rest.class_ids]
@@ -43,20 +41,9 @@ def combine_with_weak(
     )
 
 
-def _part(one: Pass, mine: NDArray[np.bool_]) -> Pass:
-    return replace(
-        one,
-        boxes_xyxy_px=one.boxes_xyxy_px[mine],
-        scores=one.scores[mine],
-        class_ids=one.class_ids[mine],
-        landmarks_px=None if one.landmarks_px is None else one.landmarks_px[mine],
-        contours_px=one.contours_px and tuple(c for c, keep in zip(one.contours_px, mine, strict=True) if keep),
-    )
-
-
 def _best(one: Pass) -> Pass:
     if len(one.scores) <= 4 * MOST_WEAK:
         return one
     mine = np.zeros(len(one.scores), np.bool_)
     mine[np.argsort(-one.scores, kind="stable")[: 4 * MOST_WEAK]] = True
-    return _part(one, mine)
+    return one.only(mine)

@@ -8,11 +8,14 @@ own. A fused box is the mean of its members, weighted by their scores, and follo
 Otherwise than in the paper, a fused box keeps the best score of its members, and is not marked down where some passes
 have not seen it: whoever is seen by one pass only must not be missed. Boxes of one pass that says that its objects are
 distinct do not join each other. Outlines are not averaged: an object with one keeps its best member as it is.
+
+Whatever the rule, a box that ends where the part of the frame ends that was looked at (`Pass.cut`) is of a piece of its
+object: it neither suppresses nor shifts a box of the whole, and counts only where there is none that it overlaps by
+more than the threshold, or that holds more than CUT_INSIDE of it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +25,9 @@ from numpy.typing import NDArray
 from trt_anon.config import Fusion
 from trt_anon.postprocess.nms import Gathered, Pass, best_first, gather, iou, merge
 from trt_anon.types import Detections
+
+CUT_INSIDE = 0.7
+"""A box that is cut off is of the same object as a whole one that holds more than this of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ def combine(passes: Sequence[Pass], class_names: Sequence[str], rules: Sequence[
         return _by_rule(passes, class_names, rules[0])
     parts = []
     for class_id, rule in enumerate(rules):
-        parts.append(_by_rule([_of_class(one, class_id) for one in passes], class_names, rule))
+        parts.append(_by_rule([one.only(one.class_ids == class_id) for one in passes], class_names, rule))
     # Nothing is left to merge: in one pass of distinct objects nothing suppresses anything.
     return merge([_as_pass(part) for part in parts], class_names, 1.0)
 
@@ -117,20 +123,25 @@ def _weighted_mean(
 
 
 def _by_rule(passes: Sequence[Pass], class_names: Sequence[str], rule: MergeRule) -> Detections:
-    return (merge if rule.fusion == "nms" else fuse)(passes, class_names, rule.iou_threshold)
+    one = merge if rule.fusion == "nms" else fuse
+    cut = [p.only(p.cut) for p in passes if p.cut is not None and p.cut.any()]
+    if not cut:
+        return one(passes, class_names, rule.iou_threshold)
+    whole = [p if p.cut is None else p.only(~p.cut) for p in passes]
+    found, parts = (one(some, class_names, rule.iou_threshold) for some in (whole, cut))
+    same = parts.class_ids[:, None] == found.class_ids[None]
+    held = _share_inside(parts.boxes_xyxy_px, found.boxes_xyxy_px) > CUT_INSIDE
+    held |= iou(parts.boxes_xyxy_px, found.boxes_xyxy_px) > rule.iou_threshold
+    left = _as_pass(parts).only(~(same & held).any(axis=1))
+    return merge([_as_pass(found), left], class_names, 1.0)
 
 
-def _of_class(one: Pass, class_id: int) -> Pass:
-    chosen = one.class_ids == class_id
-    outlines = one.contours_px and tuple(c for c, keep in zip(one.contours_px, chosen, strict=True) if keep)
-    return dataclasses.replace(
-        one,
-        boxes_xyxy_px=one.boxes_xyxy_px[chosen],
-        scores=one.scores[chosen],
-        class_ids=one.class_ids[chosen],
-        landmarks_px=None if one.landmarks_px is None else one.landmarks_px[chosen],
-        contours_px=outlines,
-    )
+def _share_inside(boxes_xyxy: NDArray[np.float32], others_xyxy: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N, M): how much of each box (N, 4) lies within each other (M, 4); 0 for a box without area."""
+    a, b = boxes_xyxy.astype(np.float64)[:, None], others_xyxy.astype(np.float64)[None]
+    shared = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0).prod(axis=-1)
+    area = np.maximum(a[..., 2:] - a[..., :2], 0).prod(axis=-1)
+    return np.asarray(np.divide(shared, area, out=np.zeros_like(shared), where=area > 0), np.float64)
 
 
 def _as_pass(found: Detections) -> Pass:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_anon.config import Scale
-from trt_anon.geometry import boxes_to_upright
+from trt_anon.geometry import boxes_to_upright, upright_size
 from trt_anon.preprocess.crop import crop
 from trt_anon.preprocess.letterbox import LetterboxPlan, plan_letterbox, square_size_px
 from trt_anon.types import Frame, InputSpec, Orientation
@@ -43,12 +43,14 @@ class View:
     """One way to look at frames of one size.
 
     plan: from the part, as `of` gives it, to the detector's input. part_xywh_px: in stored pixels, None for the whole.
-    offset_xy_px: the part's upper left corner in the upright picture. mirrored: left and right are exchanged.
+    offset_xy_px: the part's upper left corner in the upright picture. inner_sides: which of its left, upper, right and
+    lower side, upright, lie within the picture. mirrored: left and right are exchanged.
     """
 
     plan: LetterboxPlan
     part_xywh_px: tuple[int, int, int, int] | None = None
     offset_xy_px: tuple[int, int] = (0, 0)
+    inner_sides: tuple[bool, bool, bool, bool] = (False, False, False, False)
     mirrored: bool = False
 
     def of(self, frame: Frame) -> Frame:
@@ -63,6 +65,19 @@ class View:
             width = np.float32(self.plan.upright_size_px[0])
             boxes = np.stack((width - boxes[..., 2], boxes[..., 1], width - boxes[..., 0], boxes[..., 3]), axis=-1)
         return boxes if self.offset_xy_px == (0, 0) else boxes + np.array(self.offset_xy_px * 2, np.float32)
+
+    def cut(self, boxes_xyxy_px: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+        """Which boxes (N, 4), in upright pixels, end where the part does, so that their object may go on; None: none.
+
+        A box counts as ending there within 2 pixels, or 3% of its own side.
+        """
+        if not any(self.inner_sides):
+            return None
+        (x, y), (width, height) = self.offset_xy_px, self.plan.upright_size_px
+        near = np.maximum(2.0, 0.03 * np.tile(boxes_xyxy_px[:, 2:] - boxes_xyxy_px[:, :2], 2))
+        begins = boxes_xyxy_px[:, :2] - near[:, :2] <= (x, y)
+        ends = boxes_xyxy_px[:, 2:] + near[:, 2:] >= (x + width, y + height)
+        return np.asarray((np.concatenate((begins, ends), axis=1) & self.inner_sides).any(axis=1), np.bool_)
 
     def landmarks_to_upright_px(self, points_xy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Landmarks (N, K, 2) in pixels of the network's input to float32 pixels of the upright frame.
@@ -105,7 +120,9 @@ def plan_views(
             if (width, height) == (width_px, height_px):
                 view = View(plan)
             else:
-                view = View(plan, part, _upright_corner(part, width_px, height_px, orientation))
+                corner = _upright_corner(part, width_px, height_px, orientation)
+                far = np.add(corner, plan.upright_size_px) < upright_size(width_px, height_px, orientation)
+                view = View(plan, part, corner, (corner[0] > 0, corner[1] > 0, bool(far[0]), bool(far[1])))
             views.append(view)
             if flip:
                 turned = dataclasses.replace(plan, orientation=MIRRORED[orientation])
