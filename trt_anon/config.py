@@ -93,8 +93,11 @@ class TrackConfig(StageConfig):
 
     track: `off` redacts each frame by its own detections alone.
     look_ahead_seconds: how long a frame waits for what comes after it; bounds what a track can tell about its past.
+    two_pass: detect in the whole file first, then redact: the longest look-ahead, without frames that wait, for the
+    time of decoding twice.
     max_gap_seconds: an object that is lost for no longer is the same one, and hidden in between.
     grace_seconds: what each end of a track is extended by, whatever the picture shows.
+    detect_every: detection in every N-th frame, and tracks in between; `auto` looks about ten times a second.
     weak_threshold: the score from which a detection continues a track though it begins none; None is half of the
     detector's threshold.
     waiting_mib: how much memory waiting frames may take; a longer look-ahead than fits is shortened.
@@ -102,8 +105,10 @@ class TrackConfig(StageConfig):
 
     track: Literal["on", "off"] = "on"
     look_ahead_seconds: Annotated[float, Field(ge=0, le=10)] = 1.0
+    two_pass: bool = False
     max_gap_seconds: Annotated[float, Field(ge=0, le=10)] = 1.0
     grace_seconds: Annotated[float, Field(ge=0, le=5)] = 0.25
+    detect_every: Annotated[int, Field(ge=1, le=60)] | Literal["auto"] = 1
     weak_threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     waiting_mib: Annotated[int, Field(ge=16, le=1 << 20)] = 768
 

@@ -89,14 +89,24 @@ def test_options_reach_the_configuration(
         "--shape": "rounded", "--audio": "drop", "--subtitles": "drop", "--metadata": "keep", "--file-times": "keep",
         "--quality": 33, "--codec": "av1", "--encoder-preset": "9", "--device": "cpu", "--runtime": "onnxruntime",
         "--threads": 3, "--config": config, "--on-error": "redact-frame", "--tile": 960, "--tile-overlap": 0.3,
-        "--fusion": "weighted", "--track": "off", "--look-ahead": 2.5, "--max-gap": 0.5,
+        "--fusion": "weighted", "--track": "off", "--look-ahead": 2.5, "--max-gap": 0.5, "--detect-every": 3,
         "--devices": "0,2", "--decoder": "pyav", "--encoder": "cpu", "--batch": 4, "--gpu-memory": 512,
         "--videos-at-once": 2,
         "--feather": 0.1,
     }  # fmt: skip
     words = [word for pair in given.items() for word in pair]
     result = invoke(
-        "anonymize", "a.mp4", "-o", "b.mp4", *words, "--flip", "--detector", "yunet", "--detector", "x.toml"
+        "anonymize",
+        "a.mp4",
+        "-o",
+        "b.mp4",
+        *words,
+        "--flip",
+        "--two-pass",
+        "--detector",
+        "yunet",
+        "--detector",
+        "x.toml",
     )
     assert result.exit_code == 2
     (made,) = seen
@@ -107,6 +117,7 @@ def test_options_reach_the_configuration(
         },
         "track": {
             **AnonymizeConfig().track.model_dump(), "track": "off", "look_ahead_seconds": 2.5, "max_gap_seconds": 0.5,
+            "detect_every": 3, "two_pass": True,
         },
         "redact": {"method": "pixelate", "strength": 0.5, "shape": "rounded", "grow": 3.0, "feather": 0.1},
         "sink": {

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +20,7 @@ from trt_anon.pipeline import tracking
 from trt_anon.pipeline.loop import anonymize_frames
 from trt_anon.pipeline.redaction import Redaction
 from trt_anon.pipeline.tracking import MOST_SPREAD, most_waiting, to_hide
+from trt_anon.pipeline.two_pass import KnownTracks, look_through
 from trt_anon.types import PIXEL_FORMATS, Detections, Frame, Tracks
 
 pytest.importorskip("cv2")
@@ -91,6 +94,18 @@ class Finds:
             )
 
 
+class Counts(Finds):
+    """Remembers which frames it was asked about."""
+
+    def __init__(self, seen: Any) -> None:
+        super().__init__(seen)
+        self.asked: list[int] = []
+
+    def submit(self, frame: Frame) -> Finds._Pending:
+        self.asked.append(frame.index)
+        return super().submit(frame)
+
+
 def run(detector: Finds, track: TrackConfig | None = None, **pipeline: Any) -> tuple[Any, Sink]:
     sink = Sink()
     config = AnonymizeConfig.model_validate({"redact": {"method": "solid", "shape": "box", "grow": 1.0}})
@@ -159,6 +174,92 @@ def test_a_fault_of_the_tracker_publishes_no_frame_that_waits(
     assert 1 <= black <= 33
 
 
+@pytest.mark.parametrize(("every", "step"), [(1, 1), (4, 4), ("auto", 2)])
+def test_the_detector_looks_at_every_nth_frame_and_tracks_hide_what_lies_between(every: Any, step: int) -> None:
+    detector = Counts(range(FRAMES))
+    report, sink = run(detector, TrackConfig(detect_every=every))
+    assert detector.asked == list(range(0, FRAMES, step))
+    assert all(hidden(f) for f in sink.frames)
+    assert report.objects == {"face": FRAMES}
+    assert report.frames_redacted_whole == {}
+
+
+def test_the_first_frame_of_a_shot_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shots(self: Source) -> Iterator[Frame]:
+        for index in range(FRAMES):
+            picture = np.random.default_rng(index >= 30).integers(50, 200, (4, 6)).astype(np.uint8)
+            yield Frame((np.kron(picture, np.ones((16, 16), np.uint8)),), GRAY, *SIZE, index, index, Fraction(1, 25))
+
+    monkeypatch.setattr(Source, "__iter__", shots)
+    detector = Counts(())
+    run(detector, TrackConfig(detect_every=7))
+    assert detector.asked == [0, 7, 14, 21, 28, 30, 35, 42, 49, 56]
+
+
+def two_passes(detector: Finds, folder: Path, **options: Any) -> tuple[Any, Sink]:
+    config = AnonymizeConfig.model_validate(
+        {"redact": {"method": "solid", "shape": "box", "grow": 1.0}, "track": {"two_pass": True}, "pipeline": options}
+    )
+    known = look_through(Source, detector, config, folder)  # type: ignore[arg-type]
+    assert not list(folder.iterdir()), "the temporary file has no name"
+    sink = Sink()
+    try:
+        report = anonymize_frames(Source(), sink, known, Redaction(config), config.pipeline, track=config.track)  # type: ignore[arg-type]
+    finally:
+        known.close()
+    return report, sink
+
+
+def test_two_passes_know_what_comes_later_than_any_look_ahead(tmp_path: Path) -> None:
+    detector = Finds(range(50, 60), weak=range(4, 50))
+    _, once = run(detector, TrackConfig(look_ahead_seconds=0.2))
+    assert not hidden(once.frames[4])
+    report, sink = two_passes(Finds(range(30, 60), weak=range(4, 30)), tmp_path)
+    assert [f.index for f in sink.frames] == list(range(FRAMES))
+    assert all(hidden(f) for f in sink.frames[4:])
+    assert report.frames == FRAMES
+
+
+def test_what_fails_in_the_first_pass_fails_in_the_second(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="frame 30"):
+        two_passes(Finds(range(FRAMES), fails=[30]), tmp_path)
+    report, sink = two_passes(Finds(range(FRAMES), fails=[30]), tmp_path, on_error="redact-frame")
+    assert report.frames_redacted_whole == {"detect": 1}
+    assert [f.index for f in sink.frames if not f.planes[0].any()] == [30]
+
+
+def test_a_file_that_grew_between_the_passes_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = AnonymizeConfig.model_validate({"track": {"two_pass": True}})
+    known = look_through(Source, Finds(()), config, tmp_path)  # type: ignore[arg-type]
+    longer = next(iter(Source()))
+    with pytest.raises(PipelineError, match="was not there"):
+        known.submit(replace(longer, index=FRAMES))
+    known.close()
+
+
+def test_known_tracks_come_back_as_they_went(tmp_path: Path) -> None:
+    known = KnownTracks(("face", "license_plate"), tmp_path)
+    outline = np.array([[1, 2], [3, 4], [5, 6.5]], np.float32)
+    found = Detections(
+        np.array([[1, 2, 3, 4], [5, 6, 7, 8.25]], np.float32),
+        np.array([0.9, 0.25], np.float32),
+        np.array([1, 0], np.int32),
+        ("face", "license_plate"),
+        contours_px=(outline, np.zeros((0, 2), np.float32)),
+    )
+    frame = next(iter(Source()))
+    known.add(3, found)
+    known.add(4, Detections.empty(("face", "license_plate")))
+    back = known.submit(replace(frame, index=3)).result()
+    np.testing.assert_array_equal(back.boxes_xyxy_px, found.boxes_xyxy_px)
+    np.testing.assert_array_equal(back.scores, found.scores)
+    np.testing.assert_array_equal(back.class_ids, found.class_ids)
+    assert back.contours_px is not None
+    np.testing.assert_array_equal(back.contours_px[0], outline)
+    assert len(known.submit(replace(frame, index=4)).result()) == 0
+    known.close()
+
+
 def test_frames_that_wait_are_bounded_by_their_bytes(caplog: pytest.LogCaptureFixture) -> None:
     large = MediaInfo("video", 7680, 4320, PIXEL_FORMATS["yuv420p10le"], "hevc", "mov", average_rate=Fraction(60))
     with caplog.at_level(logging.WARNING):
@@ -208,9 +309,9 @@ def test_a_tracker_given_what_is_not_finite_stops() -> None:
         run(detector)
 
 
-@pytest.mark.parametrize("track", ["on", "off"])
+@pytest.mark.parametrize("options", [{}, {"two_pass": True}, {"detect_every": 3}, {"track": "off"}], ids=str)
 def test_a_real_face_is_hidden_where_the_detector_loses_it(
-    clips: ModuleType, faces: ModuleType, tmp_path: Any, track: str
+    clips: ModuleType, faces: ModuleType, tmp_path: Any, options: dict[str, Any]
 ) -> None:
     """A stretch in the middle of a clip in which something grey is before the face."""
     import av
@@ -227,11 +328,11 @@ def test_a_real_face_is_hidden_where_the_detector_loses_it(
         return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(format="yuv420p")
 
     clip = clips.make_clip(tmp_path / "a.mp4", size=faces.SIZE, draw=draw, frames=22, options={"crf": "10"})
-    with Anonymizer(track=track, method="solid", threshold=0.3) as one:
+    with Anonymizer(**options, method="solid", threshold=0.3) as one:
         report = one.file(clip, tmp_path / "b.mp4")
     black = [bool((luma[100:130, 80:110] < 25).all()) for luma in faces.luma(tmp_path / "b.mp4")]
     lost = [i for i in range(22) if not black[i]]
-    if track == "off":
+    if "track" in options:
         assert lost == list(range(8, 14)), "else this test says nothing"
     else:
         assert not lost

@@ -81,7 +81,9 @@ def anonymize(
     ] = None,
     track: track_options.Track = None,
     look_ahead: track_options.LookAhead = None,
+    two_pass: track_options.TwoPass = None,
     max_gap: track_options.MaxGap = None,
+    detect_every: track_options.DetectEvery = None,
     audio: Annotated[
         str | None,
         typer.Option(
@@ -245,7 +247,9 @@ def anonymize(
         feather=feather,
         track=track,
         look_ahead_seconds=look_ahead,
+        two_pass=two_pass,
         max_gap_seconds=max_gap,
+        detect_every=track_options.detect_every(detect_every),
         audio=audio,
         subtitles=subtitles,
         metadata=metadata,

@@ -25,6 +25,24 @@ LookAhead = Annotated[
         rich_help_panel=TRACKING,
     ),
 ]
+TwoPass = Annotated[
+    bool | None,
+    typer.Option(
+        "--two-pass/--one-pass",
+        help="Look through the whole file first, then redact: the longest look-ahead.  \\[default: one pass]",
+        rich_help_panel=TRACKING,
+        show_default=False,
+    ),
+]
+DetectEvery = Annotated[
+    str | None,
+    typer.Option(
+        "--detect-every",
+        metavar="N|auto",
+        help="Detect in every N-th frame, follow in between; auto: ten times a second.  \\[default: 1]",
+        rich_help_panel=TRACKING,
+    ),
+]
 MaxGap = Annotated[
     float | None,
     typer.Option(
@@ -33,3 +51,8 @@ MaxGap = Annotated[
         rich_help_panel=TRACKING,
     ),
 ]
+
+
+def detect_every(given: str | None) -> int | str | None:
+    """`--detect-every` as the configuration takes it."""
+    return int(given) if given is not None and given.isdigit() else given

@@ -10,7 +10,7 @@ from trt_anon._optional import available
 from trt_anon.config import AnonymizeConfig
 from trt_anon.cuda.cuda_memory import CudaMemory
 from trt_anon.cuda.memory import DeviceMemory
-from trt_anon.errors import DeviceMissing, MissingError, PackageMissing
+from trt_anon.errors import DeviceMissing, MissingError, PackageMissing, UsageError
 from trt_anon.job.device_workers import DeviceWorkers
 from trt_anon.media import MediaInfo
 from trt_anon.models.recipe import Recipe
@@ -79,6 +79,11 @@ def load_detection(config: AnonymizeConfig, registry: Registry, recipes: Sequenc
         return FrameDetector.load(config, registry, recipes)
     if runtime.device == "auto" and runtime.runtime in ("openvino", "null"):
         return FrameDetector.load(config, registry, recipes)
+    if config.track.track == "on" and (config.track.two_pass or config.track.detect_every != 1):
+        if runtime.device == "cuda":
+            raise UsageError("two_pass and detect_every are for a CPU: a GPU looks at every frame; use --device cpu")
+        _log.info("running on the CPU, where two_pass and detect_every are")
+        return FrameDetector.load(for_a_cpu(config), registry, recipes)
     on_cpu = for_a_cpu(config)
     engines: list[DeviceEngine] = []
     try:

@@ -16,6 +16,7 @@ from trt_anon.pipeline.detecting import Detecting, DetectsFiles
 from trt_anon.pipeline.device_engine import DeviceEngine
 from trt_anon.pipeline.loop import LoopReport, anonymize_frames
 from trt_anon.pipeline.redaction import Redaction
+from trt_anon.pipeline.two_pass import KnownTracks, look_through
 from trt_anon.sink.base import Sink
 from trt_anon.sink.pyav import PyAVSink
 from trt_anon.source.base import Source
@@ -92,6 +93,8 @@ class HostWay:
     def close(self) -> None:
         """See `Way.close`."""
         self.source.close()
+        if isinstance(self.detecting, KnownTracks):
+            self.detecting.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +142,23 @@ def open_way(
     """Open a file for its way. engine: the device it takes, None for the CPU; span: of a video, which part of it."""
     if engine is not None:
         return DeviceWay(engine.open_source(task.source, span), engine)
-    source = (
-        open_source(task, config) if span is None else SpanSource(task.source, span, threads=config.runtime.threads)
-    )
+    source = _on_the_host(task, config, span)
     try:
-        return HostWay(source, detector.for_source(task.source), config)
+        detecting = detector.for_source(task.source)
+        if task.kind == "video" and config.track.track == "on" and config.track.two_pass and not detecting.complete:
+            detecting = look_through(
+                lambda: _on_the_host(task, config, span), detecting, config, task.destination.parent
+            )
+        return HostWay(source, detecting, config)
     except BaseException:
         source.close()
         raise
+
+
+def _on_the_host(task: Task, config: AnonymizeConfig, span: Span | None) -> Source:
+    if span is None:
+        return open_source(task, config)
+    return SpanSource(task.source, span, threads=config.runtime.threads)
 
 
 def on_a_device(task: Task, detector: DetectsFiles, work: Callable[[DeviceEngine | None], Result]) -> Result:

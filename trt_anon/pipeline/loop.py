@@ -12,8 +12,9 @@ from trt_anon.errors import InputError, PipelineError
 from trt_anon.pipeline.conveyor import Conveyor, Stage
 from trt_anon.pipeline.detecting import Detecting, Pending
 from trt_anon.pipeline.faults import FrameFaults
+from trt_anon.pipeline.looking import Looks
 from trt_anon.pipeline.redaction import Redaction
-from trt_anon.pipeline.tracking import Looked, TrackStage
+from trt_anon.pipeline.tracking import NOT_LOOKED, Looked, TrackStage
 from trt_anon.sink.base import Sink
 from trt_anon.source.base import Source
 from trt_anon.types import Detections, Frame
@@ -85,7 +86,7 @@ def anonymize_frames(
                 faults.note_concealed(frame)
             return frame, None
         try:
-            return frame, detector.submit(frame)
+            return frame, detector.submit(frame) if looks is None or looks.at(frame) else NOT_LOOKED
         except Exception as error:  # noqa: BLE001 - raised again unless the frame is to be redacted whole
             fault("detect", frame, error)
             return frame, None
@@ -111,9 +112,11 @@ def anonymize_frames(
         redaction.redact_whole(frame)
         return frame
 
+    looks: Looks | None = None
     if track is None or track.track == "off" or source.info.kind == "image" or detector.complete:
         stages = [Stage("detect", detect_frame), Stage("redact", lambda item: redact_frame(collect(item)))]
     else:
+        looks = Looks(source.info, track)
         tracking = TrackStage(source.info, detector, track, fault)
         stages = [
             Stage("detect", detect_frame),

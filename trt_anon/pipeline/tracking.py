@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from trt_anon.config import TrackConfig
+from trt_anon.errors import PipelineError
 from trt_anon.media import MediaInfo
 from trt_anon.pipeline.detecting import Detecting, Pending
 from trt_anon.preprocess.thumbnail import grey_thumbnail
@@ -27,6 +28,21 @@ MOST_SPREAD = 0.35
 """But by no more than this share of the object's own size."""
 
 Waiting = TypeVar("Waiting")
+
+
+class NotLooked:
+    """Stands for the detections of a frame that the detector did not look at."""
+
+    def result(self) -> Detections:
+        """Nobody knows what is in the frame but the tracks."""
+        raise PipelineError("nobody has looked at this frame")
+
+    def result_with_weak(self) -> tuple[Detections, Detections]:
+        """See `result`."""
+        raise PipelineError("nobody has looked at this frame")
+
+
+NOT_LOOKED = NotLooked()
 
 OnFault = Callable[[str, Frame, Exception], None]
 """Takes the stage, frame and error of a fault; raises it where a fault is the end of a file."""
@@ -86,16 +102,18 @@ class TrackStage:
         """Take a frame whose detection is under way, None where that failed; gives those whose tracks are known."""
         frame, pending = item
         found = weak = picture = None
-        if pending is not None:
+        fine = pending is NOT_LOOKED
+        if pending is not None and pending is not NOT_LOOKED:
             try:
                 found, weak = pending.result_with_weak()
+                fine = True
             except Exception as error:  # noqa: BLE001 - raised again unless the frame is to be redacted whole
                 self._fault("detect", frame, error)
         try:
             if not frame.concealed:
                 picture = grey_thumbnail(frame)
             sight = Sight(seconds_of(frame, self._info), frame.upright_size_px, picture, found, weak)
-            return [_looked(*each) for each in self._waiting.push((frame, found is not None), sight)]
+            return [_looked(*each) for each in self._waiting.push((frame, fine), sight)]
         except Exception as error:  # noqa: BLE001 - as above
             return self._give_up(error)
 
