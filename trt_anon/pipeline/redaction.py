@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from trt_anon.config import AnonymizeConfig, RedactConfig
 from trt_anon.redact.frame import Redactor
 from trt_anon.redact.region import grow_regions, regions_to_stored
+from trt_anon.redact.steady import steady_cells
 from trt_anon.regions.schema import ManualRegion, Treatment
 from trt_anon.regions.timeline import Placed, Timeline
 from trt_anon.types import Detections, Frame, Region
@@ -104,7 +105,11 @@ class Redaction:
             if not chosen.any():
                 continue
             config = _treated(self._base, self._treatments.get(name))
-            layers.setdefault(config, []).extend(stored_regions(frame, _only(detections, chosen), config))
+            regions = stored_regions(frame, _only(detections, chosen), config)
+            if config.method == "pixelate" and frame.pts is not None:
+                form = frame.pixel_format
+                regions = steady_cells(regions, config.strength, (1 << form.log2_chroma_w, 1 << form.log2_chroma_h))
+            layers.setdefault(config, []).extend(regions)
         for by_hand in placed:
             if by_hand.region.action == "redact":
                 config = _treated(self._base, by_hand.region.redact)
