@@ -13,6 +13,7 @@ from typing import Any
 from trt_anon.config import AnonymizeConfig, Scale
 from trt_anon.errors import InputError, ModelMissing, VerificationFailed
 from trt_anon.job.compare import TOLERANCE_SECONDS, compare_sound
+from trt_anon.job.device_detection import for_a_cpu
 from trt_anon.media import MediaInfo
 from trt_anon.metrics.readable import Luma, is_readable, is_untouched, upright_luma
 from trt_anon.models.recipe import Recipe
@@ -161,7 +162,7 @@ class Verifier:
         detect = config.detect.model_copy(update={"threshold": None, "detectors": ()})
         own = {name: min(r.threshold for r in recipes if name in r.classes) for name in config.detect.classes}
         self._sure = {name: threshold + _SURE * (1 - threshold) for name, threshold in own.items()}
-        self._detector = FrameDetector.load(config.model_copy(update={"detect": detect}), registry, lowered)
+        self._detector = FrameDetector.load(for_a_cpu(config).model_copy(update={"detect": detect}), registry, lowered)
 
     def __enter__(self) -> Verifier:
         return self
