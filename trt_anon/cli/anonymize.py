@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from trt_anon.cli import gpu_options, job_options, options, track_options
 from trt_anon.cli.job_options import DEFAULT_KEEP_FREE_MIB
 from trt_anon.cli.options import DETECTION, OUTPUT, REDACTION
+from trt_anon.cli.printable import printable
 from trt_anon.cli.progress import progress_view
 from trt_anon.errors import UsageError
 
@@ -311,12 +311,14 @@ def show(report: JobReport, *, quiet: bool) -> None:
     errors = Console(stderr=True, soft_wrap=True)
     for file in report.files:
         if file.status == "failed":
-            errors.print(f"[bold red]failed[/] {escape(str(file.source))}: {escape(file.error or '')}", highlight=False)
+            errors.print(
+                f"[bold red]failed[/] {printable(file.source)}: {printable(file.error or '')}", highlight=False
+            )
         elif file.frames_redacted_whole:
             count = sum(file.frames_redacted_whole.values())
             stages = ", ".join(f"{name} {n}" for name, n in file.frames_redacted_whole.items())
             errors.print(
-                f"[bold yellow]redacted whole[/] {escape(str(file.source))}: {count} of {file.frames} frames, where a "
+                f"[bold yellow]redacted whole[/] {printable(file.source)}: {count} of {file.frames} frames, where a "
                 f"stage failed ({stages})",
                 highlight=False,
             )

@@ -11,7 +11,6 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 import trt_anon
 from trt_anon.cli import (
@@ -30,6 +29,7 @@ from trt_anon.cli import (
     sample,
     verify,
 )
+from trt_anon.cli.printable import printable
 from trt_anon.errors import TrtAnonError
 
 app = typer.Typer(
@@ -90,7 +90,8 @@ def run() -> None:
     try:
         app()
     except TrtAnonError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
+        said = "\n".join(map(printable, str(error).split("\n")))
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {said}", highlight=False)
         sys.exit(error.exit_code)
 
 

@@ -21,6 +21,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from trt_anon.cli.printable import plain
+
 if TYPE_CHECKING:
     from trt_anon.job.files import Event
 
@@ -127,10 +129,10 @@ class _Lines:
         elif event.kind == "frames" and now - self._last >= _LINE_EVERY_SECONDS:
             self._last = now
             of = f"/{event.frames_total}" if event.frames_total else ""
-            print(f"{event.task.source.name}: {event.frames}{of} frames", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"{plain(event.task.source.name)}: {event.frames}{of} frames", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _shortened(name: str, limit: int = 32) -> str:
     # Square brackets would be read as markup.
-    name = name.replace("[", "(").replace("]", ")")
+    name = plain(name).replace("[", "(").replace("]", ")")
     return name if len(name) <= limit else f"{name[: limit - 1]}…"

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from trt_anon.cli import options
 from trt_anon.cli.options import OUTPUT
+from trt_anon.cli.printable import plain, printable
 from trt_anon.errors import InputError, TrtAnonError, UsageError, VerificationFailed
 
 if TYPE_CHECKING:
@@ -108,20 +108,20 @@ def _original_of(path: Path, redacted: Path, original: Path | None) -> Path | No
 def _show(path: Path, result: Verification | TrtAnonError, *, quiet: bool, strict: bool) -> None:
     errors = Console(stderr=True, soft_wrap=True)
     if isinstance(result, TrtAnonError):
-        errors.print(f"[bold red]failed[/] {escape(str(path))}: {escape(str(result))}", highlight=False)
+        errors.print(f"[bold red]failed[/] {printable(path)}: {printable(result)}", highlight=False)
         return
     for finding in result.leaks:
-        errors.print(f"[bold red]leak[/] {escape(str(path))}: {finding}", highlight=False)
+        errors.print(f"[bold red]leak[/] {printable(path)}: {finding}", highlight=False)
     for fault in result.faults:
-        errors.print(f"[bold red]fault[/] {escape(str(path))}: {escape(fault)}", highlight=False)
+        errors.print(f"[bold red]fault[/] {printable(path)}: {printable(fault)}", highlight=False)
     for finding in result.suspects if strict or not quiet else ():
-        errors.print(f"[yellow]suspect[/] {escape(str(path))}: {finding}", highlight=False)
+        errors.print(f"[yellow]suspect[/] {printable(path)}: {finding}", highlight=False)
     if quiet:
         return
     residual, gone = sum(result.seen.values()), sum(result.unreadable.values())
     notes = "".join(f"; {note}" for note in result.notes)
     typer.echo(
-        f"{path}: {'passed' if result.passed else 'FAILED'}: {result.frames} frames, looked at by "
+        f"{plain(path)}: {'passed' if result.passed else 'FAILED'}: {result.frames} frames, looked at by "
         f"{', '.join(result.detectors)}: {residual} residual detections, {gone} of them unreadable{notes}"
     )
 

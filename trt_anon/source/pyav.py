@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+MAX_PIXELS = 1 << 26
+"""A frame may have so many pixels, twice 8K: small files may announce any size, and a dozen frames are held."""
+
 # Demuxers of streams without a container: they hold no times at all.
 BARE = {"h264", "hevc", "m4v", "mpegvideo", "obu", "av1", "vc1", "mjpeg"}
 # Demuxers whose packets may lack presentation times that FFmpeg can find reliably by looking ahead.
@@ -125,10 +128,15 @@ class PyAVSource:
         if context is None:
             raise InputError(f"{self._path} holds video of a codec that cannot be decoded here")
         codec = context.codec.canonical_name
+        if context.width * context.height > MAX_PIXELS:
+            raise InputError(
+                f"{self._path} has pictures of {context.width}x{context.height}; the limit is {MAX_PIXELS} pixels"
+            )
         stream.thread_type = thread_type
         context.thread_count = threads or 0
+        context.options = {"max_pixels": str(MAX_PIXELS)}
         if codec not in _MARKS_DAMAGE:
-            context.options = {"err_detect": "explode+crccheck+bitstream+buffer"}
+            context.options = {**context.options, "err_detect": "explode+crccheck+bitstream+buffer"}
         names = set(name.split(","))
         if not names & _LOOK_AHEAD:
             container.flags &= ~_GENERATE_PTS
