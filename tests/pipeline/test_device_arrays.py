@@ -10,7 +10,7 @@ import pytest
 
 from trt_anon.api import Anonymizer, make_config
 from trt_anon.cuda import foreign
-from trt_anon.cuda.foreign import as_device_array, is_foreign
+from trt_anon.cuda.foreign import as_device_array, callers_context, is_foreign
 from trt_anon.cuda.memory import HostMemory
 from trt_anon.errors import UsageError
 from trt_anon.job.device_detection import DeviceDetection
@@ -152,6 +152,38 @@ def test_what_is_foreign(pictures):
     assert not is_foreign([pictures[0]])
     assert is_foreign(Tensor(pictures))
     assert is_foreign(TensorList(pictures))
+
+
+class Driver:
+    """The driver's current context of a thread."""
+
+    def __init__(self, current: int) -> None:
+        self.current = current
+
+    def cuCtxGetCurrent(self, place: Any) -> int:  # noqa: N802 - the driver's names
+        place._obj.value = self.current
+        return 0
+
+    def cuCtxSetCurrent(self, context: Any) -> int:  # noqa: N802
+        self.current = context.value
+        return 0
+
+
+def test_the_callers_context_is_there_again():
+    driver = Driver(0x1234)  # PyCUDA's, say
+
+    def fails() -> None:
+        with callers_context(HostMemory(), driver):
+            driver.current = 0x9999  # the primary one, which CuPy works in
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
+    assert driver.current == 0x1234
+    driver = Driver(0)
+    with callers_context(HostMemory(), driver):
+        driver.current = 0x9999
+    assert driver.current == 0x9999
 
 
 @pytest.mark.gpu

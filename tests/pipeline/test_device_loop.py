@@ -145,6 +145,26 @@ def test_the_output_is_the_cpu_pipelines(setting, clip):
     untouched.close()
 
 
+@pytest.mark.dataset
+@pytest.mark.parametrize("name", ["pyfeat_single_face.mp4", "tc_h264_10.mp4"])
+def test_real_clips(setting, data_dir, name):
+    path = data_dir / "data" / "videos" / name
+    reader = PyAVSource(path)
+    frames, info = [frame for frame, _ in zip(reader, range(4), strict=False)], reader.info
+    found, wanted = parts.KeepingSink(), parts.KeepingSink()
+    memory, config = HostMemory(), setting.config
+    copies = [dataclasses.replace(f, planes=tuple(p.copy() for p in f.planes), duration=1) for f in frames]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detection, "letterbox_cpu", lambda frame, plan, spec, scalers: letterbox(frame, plan, spec))
+        source = parts.ListSource(info, copies)
+        report = anonymize_frames(source, wanted, setting.on_cpu, Redaction(config, path), config.pipeline)
+    device_source = UploadSource(parts.ListSource(info, frames), memory, surface="nvdec")
+    device_report = setting.loop(memory, 2).anonymize(device_source, found, Redaction(config, path), config.pipeline)
+    assert device_report.objects == report.objects
+    assert_alike(found, wanted)
+    reader.close()
+
+
 @pytest.mark.parametrize("pix_fmt", ["yuv420p10le", "yuv444p"])
 @pytest.mark.parametrize("degrees", [90])
 def test_formats_and_rotations(setting, clips, faces, tmp_path, pix_fmt, degrees):

@@ -7,6 +7,9 @@ DLPack of host memory is taken, so that all of this runs without one.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -36,6 +39,26 @@ def as_device_array(value: Any, memory: DeviceMemory, stream: Any, name: str = "
     if hasattr(value, "as_tensor") and not hasattr(value, "__dlpack__"):
         value = value.as_tensor()
     return _on_gpu(value, memory, stream, name) if memory.side == "cupy" else _on_host(value, name)
+
+
+@contextlib.contextmanager
+def callers_context(memory: DeviceMemory, driver: Any = None) -> Iterator[None]:
+    """Within it anything may be done on the GPU; afterwards the caller's thread has the context that it had before.
+
+    CUDA's runtime, and so CuPy, makes the primary context current and leaves it so, which would take PyCUDA's from
+    under its feet. driver: the driver's library, by default the one that is there.
+    """
+    if memory.side == "numpy" and driver is None:
+        yield
+        return
+    driver = driver or ctypes.CDLL("libcuda.so.1")
+    before = ctypes.c_void_p()
+    failed = driver.cuCtxGetCurrent(ctypes.byref(before))
+    try:
+        yield
+    finally:
+        if not failed and before.value:
+            driver.cuCtxSetCurrent(before)
 
 
 def _on_gpu(value: Any, memory: DeviceMemory, stream: Any, name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from trt_anon._optional import require
-from trt_anon.cuda.foreign import as_device_array, stream_at
+from trt_anon.cuda.foreign import as_device_array, callers_context, stream_at
 from trt_anon.cuda.memory import DeviceMemory
 from trt_anon.errors import OutOfDeviceMemory, TrtAnonError, UsageError
 from trt_anon.media import MediaInfo
@@ -61,7 +61,7 @@ class DeviceArrays:
 
         stream: the caller's, see `stream_of`. Raises UsageError for other arrays, and what detection raises.
         """
-        with self._lock, self._memory.using():
+        with self._lock, callers_context(self._memory), self._memory.using():
             on = stream_of(stream, self._memory)
             pictures = self._pictures(frames, on)
             found: list[Detections] = []
@@ -73,7 +73,7 @@ class DeviceArrays:
 
     def redact(self, frames: Any, detections: Sequence[Detections], redaction: Redaction, stream: Any = None) -> None:
         """Destroy detected objects in the arrays themselves, in the order of the caller's stream, without waiting."""
-        with self._lock, self._memory.using():
+        with self._lock, callers_context(self._memory), self._memory.using():
             on = stream_of(stream, self._memory)
             pictures = self._pictures(frames, on)
             if len(pictures) != len(detections):
