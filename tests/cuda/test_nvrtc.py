@@ -35,7 +35,8 @@ BOUNDS = {
         "letterbox_quick": Bound(64, 4128, 256, 4),
     },
     "redact/frame.cu": {
-        "redact_prepare": Bound(80, 18976, 256, 3),
+        "redact_prepare": Bound(64, 17920, 256, 4),
+        "redact_prepare_outlines": Bound(80, 18976, 256, 3),
         "redact_blur": Bound(64, 25480, 256, 4),
         "redact_write": Bound(56, 22020, 256, 4),
         "redact_write_softly": Bound(64, 0, 256, 4),

@@ -226,7 +226,8 @@ __device__ __forceinline__ void sum_rows(const Patch& patch, const unsigned char
     SumsOf sums;
     sums.clear();
     const unsigned char* row = first + static_cast<size_t>(y.first) * patch.pitch_bytes;
-    const int shift = patch.shift, last = y.count - 1;
+    const size_t last_row = static_cast<size_t>(y.first + y.count - 1) * patch.pitch_bytes;
+    const int shift = patch.shift;
     if (aligned && from + static_cast<int>(patch.before) >= 0 && from + SUM_WORD <= bytes + static_cast<int>(patch.after)) {
         row += from;
         for (int start = 0; start < y.count; start += SumsOf::ahead) {
@@ -238,12 +239,14 @@ __device__ __forceinline__ void sum_rows(const Patch& patch, const unsigned char
             }
 #pragma unroll
             for (int i = 0; i < SumsOf::ahead; ++i)
-                if (start + i < y.count) sums.add(words[i], start + i == last ? 1u + y.extra : 1u, shift);
+                if (start + i < y.count) sums.add(words[i], 1, shift);
         }
+        if (y.extra && y.count)
+            sums.add(*reinterpret_cast<const uint4*>(first + from + last_row), static_cast<unsigned>(y.extra), shift);
     } else {
 #pragma unroll 1
         for (int i = 0; i < y.count; ++i, row += patch.pitch_bytes)
-            sums.add(read_bytes(row, from, bytes), i == last ? 1u + y.extra : 1u, shift);
+            sums.add(read_bytes(row, from, bytes), i == y.count - 1 ? 1u + y.extra : 1u, shift);
     }
     sums.put(to);
 }
@@ -419,12 +422,13 @@ __device__ __noinline__ void polygon_tile(const Region& region, const Point* poi
         }
 }
 
+template <bool OUTLINES>
 __device__ __forceinline__ void mask_tile(const Region& region, const Point* points, unsigned tile, unsigned* masks,
                                           int lane, int warp, int (*turns)[32], unsigned* beside, double* reach_down, float* about_down) {
     const int words = (region.size[0] + 31) / 32, tiles_x = (words + MASK_WORDS - 1) / MASK_WORDS;
     const int first = static_cast<int>(tile % tiles_x) * MASK_WORDS, last = min(first + MASK_WORDS, words);
     const int top = static_cast<int>(tile / tiles_x) * MASK_ROWS, bottom = min(top + MASK_ROWS, region.size[1]);
-    if (region.shape == SHAPE_POLYGON) {
+    if (OUTLINES && region.shape == SHAPE_POLYGON) {
         polygon_tile(region, points + region.first_point, first, last, top, bottom, masks, lane, warp, turns, beside);
         return;
     }
@@ -452,10 +456,9 @@ __device__ __forceinline__ void mask_tile(const Region& region, const Point* poi
     }
 }
 
-// Blocks: tiles of sums, layout.sum_tiles of them, then tiles of masks; threads: (REDACT_TILE, REDACT_ROWS).
-extern "C" __global__ void __launch_bounds__(THREADS, 3) redact_prepare(
-    const Layout __grid_constant__ layout, const unsigned long long* __restrict__ table, unsigned* __restrict__ sums,
-    unsigned* __restrict__ masks) {
+template <bool OUTLINES>
+__device__ __forceinline__ void prepare(const Layout& layout, const unsigned long long* __restrict__ table,
+                                        unsigned* __restrict__ sums, unsigned* __restrict__ masks) {
     __shared__ __align__(16) unsigned columns[THREADS * SUM_WORD];
     __shared__ int turns[WARPS][32];
     __shared__ unsigned beside[WARPS];
@@ -468,9 +471,23 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) redact_prepare(
         sum_tile(patch, work.tile, columns, sums + patch.sums, thread, layout.method);
     } else {
         const Work work = part_of<Work>(table, layout.mask_work)[blockIdx.x - layout.sum_tiles];
-        mask_tile(part_of<Region>(table, layout.regions)[work.owner], part_of<Point>(table, layout.points), work.tile,
+        mask_tile<OUTLINES>(part_of<Region>(table, layout.regions)[work.owner], part_of<Point>(table, layout.points), work.tile,
                   masks, lane, warp, turns, beside, reach_down, about_down);
     }
+}
+
+// Blocks: tiles of sums, layout.sum_tiles of them, then tiles of masks; threads: (REDACT_TILE, REDACT_ROWS).
+extern "C" __global__ void __launch_bounds__(THREADS, 4) redact_prepare(
+    const Layout __grid_constant__ layout, const unsigned long long* __restrict__ table, unsigned* __restrict__ sums,
+    unsigned* __restrict__ masks) {
+    prepare<false>(layout, table, sums, masks);
+}
+
+// The same, where there are polygons, which take many registers.
+extern "C" __global__ void __launch_bounds__(THREADS, 3) redact_prepare_outlines(
+    const Layout __grid_constant__ layout, const unsigned long long* __restrict__ table, unsigned* __restrict__ sums,
+    unsigned* __restrict__ masks) {
+    prepare<true>(layout, table, sums, masks);
 }
 
 __device__ __forceinline__ bool takes(const Region& region, const unsigned* masks, int column, int row) {

@@ -35,9 +35,15 @@ class RedactCuda:
     ) -> None:
         self.config = config
         write = "write_softly" if config.feather else "write"
-        self._prepare, self._blur, self._write, self._union = (
-            Kernel(SOURCE, f"redact_{name}", host=host, accounting=accounting)
-            for name in ("prepare", "blur", write, "union")
+        self._prepare, self._prepare_outlines, self._blur, self._write, self._union = (
+            Kernel(SOURCE, f"redact_{name}", host=host, accounting=accounting, counted_as=counted_as)
+            for name, counted_as in (
+                ("prepare", None),
+                ("prepare_outlines", "redact_prepare"),
+                ("blur", None),
+                (write, None),
+                ("union", None),
+            )
         )
 
     def __call__(self, frame: Frame, regions: Sequence[Region]) -> None:
@@ -113,7 +119,8 @@ class RedactCuda:
         table, sums, _, masks = self._placed(plan, workspace, stream, staging)
         layout = plan.layout.copy()
         layout["sum_tiles"] = 0
-        self._prepare.launch(
+        prepare = self._prepare_outlines if plan.outlines else self._prepare
+        prepare.launch(
             (plan.tiles[1],),
             (TILE, _ROWS),
             (layout, table, sums, masks),
@@ -137,7 +144,8 @@ class RedactCuda:
         block, reaches = (TILE, _ROWS), plan.arrays
         args = (plan.layout, table)
         moved = plan.bytes_moved
-        self._prepare.launch(
+        prepare = self._prepare_outlines if plan.outlines else self._prepare
+        prepare.launch(
             (sum_tiles + mask_tiles,), block, (*args, sums, masks), stream, reaches=reaches, bytes_moved=moved[0]
         )
         self._blur.launch(

@@ -92,6 +92,7 @@ class RedactPlan:
     tiles: tuple[int, int, int, int, int]
     bytes_moved: tuple[int, int, int]
     arrays: tuple[Any, ...]
+    outlines: bool
 
     @property
     def workspace_bytes(self) -> int:
@@ -165,6 +166,7 @@ def plan_redaction(
         mask_words=table.mask_words,
         tiles=(tiles[0], tiles[1], tiles[2], tiles[3], tiles[4]),
         bytes_moved=(read + summed + drawn, unread + summed + low, low + drawn * planes_each + int(samples.sum())),
+        outlines=len(table.points) > 0,
         arrays=(*(p for frame in frames for p in frame.planes), *(b.words for b in table.bitmaps)),
     )
 
