@@ -185,6 +185,9 @@ class Anonymizer:
         with Journal(resume.path) as journal:
             recorder = Recorder(journal, self._identity, self._verifier)
             settled = recorder.settle(job, overwrite=overwrite, retry=resume.retry)
+            if on_event is not None:
+                for task, ended in settled.ended:
+                    on_event(Event("end", task, ended.frames, report=ended))
             if resume.keep_free_bytes > 0:
                 check_room(settled.plan.tasks, resume.keep_free_bytes)
             report = self._run(

@@ -11,6 +11,7 @@ from rich.console import Console
 from trt_anon.cli import progress
 from trt_anon.job.files import Event
 from trt_anon.job.inputs import Kind, Task
+from trt_anon.job.report import FileReport
 
 
 def task(name: str, kind: Kind = "video") -> Task:
@@ -80,3 +81,26 @@ def test_the_view_fits_where_standard_error_goes(monkeypatch: pytest.MonkeyPatch
     assert isinstance(progress.progress_view(1, quiet=False), progress._Lines)
     monkeypatch.setattr(Console, "is_terminal", True)
     assert isinstance(progress.progress_view(1, quiet=False), progress._Bar)
+
+
+def test_a_whole_job_is_weighed_by_the_sizes_of_its_inputs(tmp_path: Path) -> None:
+    tasks = []
+    for name, size in (("a.mp4", 600), ("b.mp4", 300), ("c.png", 100), ("old.mp4", 5000)):
+        (tmp_path / name).write_bytes(bytes(size))
+        tasks.append(Task(tmp_path / name, tmp_path / "out" / name, "video"))
+    clock = [0.0]
+    whole = progress.Whole([task.source for task in tasks], lambda: clock[0])
+
+    def ended(task: Task, seconds: float) -> Event:
+        return Event("end", task, report=FileReport(task.source, task.destination, "done", "video", seconds=seconds))
+
+    whole(ended(tasks[3], 0.0))  # an earlier run did it
+    assert (whole.share, str(whole)) == (0, "0%")
+    clock[0] = 10.0
+    whole(Event("frames", tasks[0], 50, 100))
+    assert str(whole) == "30%, 0:00:23 left"
+    whole(ended(tasks[0], 3.0))
+    whole(Event("frames", tasks[1], 200, 100))  # more than was announced
+    whole(ended(tasks[2], 1.0))
+    assert whole.share == 1.0
+    assert str(progress.Whole(())) == ""

@@ -48,7 +48,7 @@ def folder(tmp_path: Path, clips: ModuleType, faces: ModuleType) -> Path:
 
 
 def worked_on(events: list[Event]) -> list[str]:
-    return sorted(e.task.source.name for e in events if e.kind == "end")
+    return sorted(e.task.source.name for e in events if e.kind == "end" and e.report and e.report.seconds)
 
 
 def run(anonymizer: Anonymizer, folder: Path, **options: Any) -> tuple[dict[str, str], list[str]]:

@@ -294,7 +294,7 @@ def anonymize(
     maker = ReceiptMaker([task.source for task in job.tasks])
     with (
         Anonymizer(settings, detections=detections, verify=verify) as anonymizer,
-        progress_view(len(job.tasks), quiet=quiet) as view,
+        progress_view(len(job.tasks), quiet=quiet, sources=[task.source for task in job.tasks]) as view,
     ):
         report = anonymizer.run(job, overwrite=overwrite, on_event=view, resume=going_on)
     if json is not None:

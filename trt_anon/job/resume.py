@@ -93,10 +93,15 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A plan without what is done already, and the reports of that."""
+    """A plan without what is done, or failed, already; `ended`: the tasks that are not in it, and how they ended."""
 
     plan: Plan
-    unchanged: tuple[FileReport, ...]
+    ended: tuple[tuple[Task, FileReport], ...]
+
+    @property
+    def unchanged(self) -> tuple[FileReport, ...]:
+        """Reports of what is done already."""
+        return tuple(report for _, report in self.ended if report.status == "unchanged")
 
 
 class Books(Protocol):
@@ -128,28 +133,29 @@ class Recorder:
         """
         todo: list[tuple[int, Task]] = []
         failures: list[Failure] = []
-        unchanged: list[FileReport] = []
+        ended: list[tuple[Task, FileReport]] = []
         for task in job.tasks:
             entry = self._same(task)
             report = self._done(task, entry)
             if report is not None and (self._verifier is None or report.verification is not None):
-                unchanged.append(report)
+                ended.append((task, report))
                 continue
             if report is not None:
                 late = self._verified_late(task, report)
                 if isinstance(late, FileReport):
-                    unchanged.append(late)
-                else:
-                    failures.append(Failure(task.source, task.destination, late))
-                continue
-            error = _remembered(task, entry, retry) or _in_the_way(task, overwrite)
+                    ended.append((task, late))
+                    continue
+                error: TrtAnonError | None = late
+            else:
+                error = _remembered(task, entry, retry) or _in_the_way(task, overwrite)
             if error is None:
                 todo.append((entry.attempts if entry is not None else 0, task))
             else:
                 failures.append(Failure(task.source, task.destination, error))
+                ended.append((task, FileReport.failure(task.source, task.destination, error, kind=task.kind)))
         todo.sort(key=lambda item: item[0])
         ordered = tuple(task for _, task in todo)
-        return Settled(Plan(ordered, (*job.failures, *failures), job.skipped), tuple(unchanged))
+        return Settled(Plan(ordered, (*job.failures, *failures), job.skipped), tuple(ended))
 
     def begin(self, task: Task, plan: str | None = None) -> None:
         """Work on a task starts. Raises InputError where its source cannot be read."""
