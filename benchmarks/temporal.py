@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from clips import make_clip
 from harness import Spread, interleaved, run_command, write_result
+from temporal_page import write_page
 from temporal_score import Tally, association, counts
 from temporal_video import Crop, Label, scenes, write_clip
 
@@ -266,6 +267,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--skip-speed", action="store_true")
     parser.add_argument("--result", type=Path, default=None, help="result file to write into")
+    parser.add_argument("--docs", type=Path, default=None, help="folder whose page is drawn from the result file")
     arguments = parser.parse_args()
     figures = measure(arguments.data, [int(s) for s in arguments.seeds.split(",")])
     if not arguments.skip_speed:
@@ -278,6 +280,9 @@ def main() -> None:
     show(figures)
     if arguments.result:
         write_result(arguments.result, "temporal", figures)
+        if arguments.docs:
+            written = json.loads(arguments.result.read_text())
+            write_page(written["temporal"], arguments.result.stem, arguments.docs / "tracks" / "measured.md")
 
 
 def show(figures: dict[str, Any]) -> None:

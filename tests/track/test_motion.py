@@ -41,7 +41,7 @@ def test_between_unlike_pictures_there_is_no_motion(scenes: ModuleType) -> None:
 def test_what_lies_in_a_box_is_followed_while_the_background_stands(scenes: ModuleType) -> None:
     scene = scenes.Scene([lambda i: (60 + 3.0 * i, 90 - 1.0 * i, 24)])
     box = scene.box(0, 0)
-    shift = follow(scene.picture(0), scene.picture(1), box, patch(scene.picture(0), context(box)), STANDS)
+    shift = follow(scene.picture(0), scene.picture(1), box[None], [patch(scene.picture(0), context(box))], STANDS)[0]
     assert shift is not None
     np.testing.assert_allclose(shift, [3, -1], atol=0.5)
 
@@ -49,9 +49,15 @@ def test_what_lies_in_a_box_is_followed_while_the_background_stands(scenes: Modu
 def test_what_is_covered_or_gone_is_lost(scenes: ModuleType) -> None:
     scene = scenes.Scene([lambda i: (60, 90, 24) if i == 0 else None])
     box = scene.box(0, 0)
-    assert follow(scene.picture(0), scene.picture(1), box, patch(scene.picture(0), context(box)), STANDS) is None
+    assert (
+        follow(scene.picture(0), scene.picture(1), box[None], [patch(scene.picture(0), context(box))], STANDS)[0]
+        is None
+    )
     away = np.array([-40.0, 50.0, -20.0, 70.0])
-    assert follow(scene.picture(0), scene.picture(0), away, patch(scene.picture(0), context(away)), STANDS) is None
+    assert (
+        follow(scene.picture(0), scene.picture(0), away[None], [patch(scene.picture(0), context(away))], STANDS)[0]
+        is None
+    )
 
 
 @pytest.mark.parametrize("camera", [lambda i: (0.0, 0.0), lambda i: (9.0 * i, 0.0)])

@@ -52,7 +52,7 @@ class LookAhead:
         self._thresholds = tuple(thresholds)
         self._class_names = tuple(class_names)
         self._most = max(most_frames, 1)
-        self._tracker = Tracker(max(config.max_gap_seconds, config.grace_seconds))
+        self._tracker = Tracker(max(config.max_gap_seconds, config.grace_seconds), thresholds)
         self._waiting: deque[Moment] = deque()
 
     def push(self, sight: Sight) -> list[Tracks]:
@@ -67,7 +67,7 @@ class LookAhead:
         """How many frames have waited long enough: up to a time that does not depend on where the video began."""
         until = now - self._config.look_ahead_seconds
         stride = self._config.look_ahead_seconds * _STRIDE
-        if stride:
+        if stride > _EPSILON:
             until = math.floor(until / stride + _EPSILON) * stride
         ready = 0
         while ready < len(self._waiting) and self._waiting[ready].seconds <= until + _EPSILON:
@@ -188,7 +188,7 @@ def _followed_back(moments: list[Moment], place: int, box_xyxy: Array) -> list[A
         later, moment = moments[earlier + 1], moments[earlier]
         if later.cut or moment.picture is None or later.picture is None:
             break
-        shift = follow(later.picture, moment.picture, small, looks, later.small_warp.inverse())
+        (shift,) = follow(later.picture, moment.picture, small[None], [looks], later.small_warp.inverse())
         if shift is None:
             break
         small = small + np.tile(shift, 2)

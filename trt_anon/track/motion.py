@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -96,32 +98,44 @@ def context(box_xyxy: Array) -> Array:
     return np.concatenate((centre - half, centre + half))
 
 
-def follow(before: Grey, after: Grey, box_xyxy: Array, looks: NDArray[np.float32], camera: Warp) -> Array | None:
-    """How far what lies in a box has moved in the next picture, (dx, dy); None where it is lost.
+def follow(
+    before: Grey, after: Grey, boxes_xyxy: Array, looks: Sequence[NDArray[np.float32]], camera: Warp
+) -> list[Array | None]:
+    """How far what lies in each box (N, 4) has moved in the next picture, (dx, dy); None where it is lost.
 
-    camera: its motion, in pixels of the small picture, from where the search starts.
-
+    looks: for each box a `patch` of its `context` when the object was seen. camera: its motion, in pixels of the small
+    picture, from where the search starts.
     Median of the points that return to where they came from when followed back ("Forward-backward error", Kalal et al.,
-    ICPR 2010). Lost: fewer than a third of the points return, what is found looks unlike `looks` (a `patch` of the
-    `context` of the box when the object was seen), or it has left the picture.
+    ICPR 2010). Lost: fewer than a third of the points return, what is found looks unlike `looks`, or it has left the
+    picture.
     """
-    area = context(box_xyxy)
+    height, width = after.shape
+    areas = [context(box) for box in boxes_xyxy]
     share = (np.arange(_POINTS) + 0.5) / _POINTS
     grid = np.stack(np.meshgrid(share, share), axis=-1).reshape(-1, 2)
-    points = area[:2] + grid * (area[2:] - area[:2])
-    height, width = after.shape
-    points = points[((points >= 0) & (points < (width, height))).all(axis=1)]
-    if len(points) < _POINTS:
-        return None
+    all_points = [area[:2] + grid * (area[2:] - area[:2]) for area in areas]
+    all_points = [p[((p >= 0) & (p < (width, height))).all(axis=1)] for p in all_points]
+    points = np.concatenate(all_points) if all_points else np.zeros((0, 2))
+    if not len(points):
+        return [None] * len(areas)
     moved, there = flow(before, after, points, points @ camera.matrix.T + camera.shift)
     back, again = flow(after, before, moved, points)
-    error = np.abs(back - points).max(axis=1)
-    good = there & again & (error < _MOST_RETURN_ERROR)
-    if 3 * good.sum() < len(points):
-        return None
-    shift = np.asarray(np.median((moved - points)[good], axis=0), np.float64)
-    area = area + np.tile(shift, 2)
-    centre = (area[:2] + area[2:]) / 2
-    if not ((centre >= 0) & (centre < (width, height))).all():
-        return None
-    return shift if float((patch(after, area) * looks).sum()) >= _LEAST_LIKENESS else None
+    good = there & again & (np.abs(back - points).max(axis=1) < _MOST_RETURN_ERROR)
+    shifts: list[Array | None] = []
+    stop = 0
+    for area, mine, look in zip(areas, all_points, looks, strict=True):
+        start, stop = stop, stop + len(mine)
+        kept = good[start:stop]
+        shift = None
+        if len(mine) >= _POINTS and 3 * kept.sum() >= len(mine):
+            shift = np.asarray(np.median((moved - points)[start:stop][kept], axis=0), np.float64)
+            shift = shift if _is_it(after, area + np.tile(shift, 2), look) else None
+        shifts.append(shift)
+    return shifts
+
+
+def _is_it(picture: Grey, area: Array, look: NDArray[np.float32]) -> bool:
+    """Whether an area is in the picture and looks as it should."""
+    height, width = picture.shape
+    x, y = ((area[:2] + area[2:]) / 2).tolist()
+    return 0 <= x < width and 0 <= y < height and float((patch(picture, area) * look).sum()) >= _LEAST_LIKENESS

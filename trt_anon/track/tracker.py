@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -126,11 +127,12 @@ class Moment:
 class Tracker:
     """Joins detections to tracks, frame by frame; ids belong to the instance and count from 1.
 
-    lifetime_seconds: a track not detected for longer has ended.
+    lifetime_seconds: a track not detected for longer has ended. thresholds: the detector's, for each class.
     """
 
-    def __init__(self, lifetime_seconds: float) -> None:
+    def __init__(self, lifetime_seconds: float, thresholds: Sequence[float]) -> None:
         self._lifetime = lifetime_seconds
+        self._thresholds = tuple(thresholds)
         self._cuts = CutFinder()
         self._last: Moment | None = None
         self._ids = 0
@@ -244,7 +246,7 @@ class Tracker:
         cov: Array,
         followed: NDArray[np.bool_],
     ) -> None:
-        """Where the detector did not see a track, the picture may: what it shows counts as a measurement."""
+        """Where the detector did not see a track that is sure, the picture may: what it shows counts as measured."""
         last = self._last
         followed[unseen] = False
         if last is None or last.picture is None or sight.picture is None:
@@ -252,14 +254,19 @@ class Tracker:
         before = kalman.values_to_boxes(last.mean[rows])
         ratio = last.ratio
         camera = Warp(warp.matrix * ratio[None] / ratio[:, None], warp.shift / ratio)
+        wanted = []
         for row in unseen.tolist():
             track = tracks[row]
             if track.last == last.number:  # it was seen just now, so this is what it looks like
-                track.appearance = patch(last.picture, context(last.to_small(before[row])))
+                is_sure = track.is_sure(self._thresholds[track.class_id])
+                track.appearance = patch(last.picture, context(last.to_small(before[row]))) if is_sure else None
                 track.lost = False
-            if track.lost or track.appearance is None:
-                continue
-            shift = follow(last.picture, sight.picture, last.to_small(before[row]), track.appearance, camera)
+            if track.appearance is not None and not track.lost:
+                wanted.append(row)
+        looks = [look for row in wanted if (look := tracks[row].appearance) is not None]
+        shifts = follow(last.picture, sight.picture, last.to_small(before[wanted]), looks, camera)
+        for row, shift in zip(wanted, shifts, strict=True):
+            track = tracks[row]
             if shift is None:
                 track.lost = True
                 continue

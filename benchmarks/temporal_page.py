@@ -1,0 +1,75 @@
+"""The figures of `temporal.py` as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+_INTRODUCTION = """# What tracks add, measured
+
+Drawn by `benchmarks/temporal.py` from its result ({machine}): {clips} clips of 640x360, {frames} frames. Real faces
+that the detector knows when they are large and still (facemask853) move on known paths over real frames, 10 to 100 px
+high: entering, crossing, behind bars, blurred, shrinking, with a shaking and a panning camera, over cuts; and clips of
+nobody. Every method gets the same detections, of the default detector at its default threshold.
+
+- exposed: object-frames of which less than 75% of what is visible is covered (of objects at least 12 px high and at
+  least 30% in sight);
+- covered at once: of the objects that come into sight, those covered from their first such frame on;
+- flicker: how often per object and minute it is uncovered for at most a second between two covered frames;
+- false masks: regions per frame that are about no object.
+
+| | exposed | covered at once | flicker | false masks | pixels redacted | IDF1 | HOTA |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def write_page(figures: dict[str, Any], machine: str, path: Path) -> None:
+    """Write `docs/tracks/measured.md` from figures as the result file has them."""
+    alone = figures["methods"]["frame by frame"]
+    text = _INTRODUCTION.format(machine=machine, clips=figures["clips"], frames=figures["frames"])
+    for name, f in figures["methods"].items():
+        scores = [f"{f[key]:.3f}" if key in f else "" for key in ("IDF1", "HOTA")]
+        ratio = f["redacted_share"] / alone["redacted_share"]
+        text += (
+            f"| {name} | {100 * f['exposed_share']:.2f}% | {100 * f['entering_covered_at_once']:.1f}% | "
+            f"{f['flickers_per_object_minute']:.2f} | {f['false_masks_per_frame']:.2f} | "
+            f"{100 * f['redacted_share']:.2f}% ({ratio:.2f} times) | {scores[0]} | {scores[1]} |\n"
+        )
+    text += "\nBy kind of clip:\n\n"
+    text += "| clip | exposed, frame by frame | with tracks | redacted, frame by frame | with tracks |\n"
+    text += "|---|---|---|---|---|\n"
+    for kind, both in figures["scenes"].items():
+        a, b = both["frame by frame"], both["tracks"]
+        text += (
+            f"| {kind} | {100 * a['exposed_share']:.2f}% | {100 * b['exposed_share']:.2f}% | "
+            f"{100 * a['redacted_share']:.2f}% | {100 * b['redacted_share']:.2f}% |\n"
+        )
+    text += _known(figures.get("known_counts"))
+    if pets := figures.get("pets"):
+        text += (
+            f"\nAssociation alone, on the given detections of PETS09-S2L1 and its {pets['key_frames']} labelled key "
+            f"frames\n({pets['persons']} persons, {pets['tracks']} tracks; TrackEval): HOTA {pets['HOTA']:.3f}, "
+            f"IDF1 {pets['IDF1']:.3f}.\n"
+        )
+    if s := figures.get("speed"):
+        text += (
+            f"\nThe whole command on a real 768x432 clip, with tracks against without, in turn: "
+            f"{s['wall_ratio']['median']:.2f} times the time\n({s['wall_ratio']['low']:.2f} to "
+            f"{s['wall_ratio']['high']:.2f}), {s['cpu_ratio']['median']:.2f} times the processor time. Memory: "
+            f"{s['peak_rss_mib']:.0f} MiB, without tracks {s['peak_rss_mib_off']:.0f} MiB,\nwith five times as many "
+            f"frames {s['peak_rss_mib_5x_frames']:.0f} MiB.\n"
+        )
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _known(clips: dict[str, Any] | None) -> str:
+    if not clips:
+        return ""
+    text = "\nReal clips whose number of faces is known, and frames with too few and too many masks:\n\n"
+    text += "| clip | frames | too few, frame by frame | with tracks | too many, frame by frame | with tracks |\n"
+    text += "|---|---|---|---|---|---|\n"
+    for clip, both in clips.items():
+        a, b = both["frame by frame"], both["tracks"]
+        text += f"| {clip} | {a['frames']} | {a['too_few']} | {b['too_few']} | {a['too_many']} | {b['too_many']} |\n"
+    return text
