@@ -384,7 +384,8 @@ def test_a_concealed_frame_is_redacted_whole(setting, clip):
 
 
 def test_a_crowd_beyond_what_is_kept_is_a_fault(setting, clip, monkeypatch):
-    monkeypatch.setattr("trt_anon.pipeline.device_model.MAX_FOUND", 1)
+    for module in ("device_model", "device_found"):
+        monkeypatch.setattr(f"trt_anon.pipeline.{module}.MAX_FOUND", 1)
     (detector,) = setting.detectors
     eager = DeviceDetector(detector.family, detector.device_runner, detector._scales, [0], 0.001)
     memory = HostMemory()

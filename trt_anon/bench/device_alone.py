@@ -22,7 +22,8 @@ from trt_anon.metrics.speed import Spread
 from trt_anon.models.recipe import Recipe
 from trt_anon.pipeline.detection import merge_rule
 from trt_anon.pipeline.device_detector import DeviceDetector
-from trt_anon.pipeline.device_model import DeviceModel, Seen
+from trt_anon.pipeline.device_found import Seen
+from trt_anon.pipeline.device_model import DeviceModel
 from trt_anon.pipeline.device_redaction import DeviceRedaction
 from trt_anon.pipeline.redaction import Layer, Redaction
 from trt_anon.postprocess.weighted import MergeRule

@@ -25,7 +25,8 @@ from trt_anon.errors import OutOfDeviceMemory, PipelineError, TrtAnonError
 from trt_anon.media import MediaInfo
 from trt_anon.pipeline.conveyor import Conveyor, Stage
 from trt_anon.pipeline.device_detector import DeviceDetector
-from trt_anon.pipeline.device_model import DeviceModel, Found, Seen
+from trt_anon.pipeline.device_found import Found, Seen
+from trt_anon.pipeline.device_model import DeviceModel
 from trt_anon.pipeline.device_redaction import DeviceRedaction, whole_frame
 from trt_anon.pipeline.faults import FrameFaults
 from trt_anon.pipeline.loop import LoopReport

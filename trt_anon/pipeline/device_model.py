@@ -20,20 +20,20 @@ from numpy.typing import DTypeLike, NDArray
 
 from trt_anon.cuda.memory import DeviceMemory, Graph, fields_of, packed_offsets
 from trt_anon.cuda.traffic import Purpose
-from trt_anon.detect.decode_cuda import BROKEN, DecodeCuda, Status, check_status
+from trt_anon.detect.decode_cuda import DecodeCuda
 from trt_anon.detect.segmentation import Segmentation
 from trt_anon.errors import ModelError, TrtAnonError, UsageError
 from trt_anon.media import MediaInfo
 from trt_anon.pipeline.detection import least_thresholds
 from trt_anon.pipeline.device_detector import DeviceDetector, Ready
+from trt_anon.pipeline.device_found import MAX_FOUND, Found, Seen, seen_in, thresholds_of
 from trt_anon.postprocess.merge_cuda import CandidateList, MergeCuda
 from trt_anon.postprocess.nms_cuda import MAX_CANDIDATES, NmsCuda
-from trt_anon.postprocess.nms_cuda import Status as NmsStatus
-from trt_anon.postprocess.weak import MOST_WEAK, combine_with_weak
+from trt_anon.postprocess.weak import combine_with_weak
 from trt_anon.postprocess.weighted import MergeRule, combine
 from trt_anon.preprocess.letterbox_cuda import LetterboxCuda
 from trt_anon.preprocess.views import View
-from trt_anon.types import Detections, Frame
+from trt_anon.types import Frame
 
 
 class Batch(Protocol):
@@ -43,25 +43,6 @@ class Batch(Protocol):
     planes: list[tuple[Any, ...]]
     frames: list[Frame]
     filled: Any
-
-
-MAX_FOUND = 1024
-"""Objects per frame; a frame with more is a fault, never one of which some are left out."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Seen:
-    """What was found in a frame, and what only may continue a track; None where that was not asked for."""
-
-    found: Detections
-    weak: Detections | None = None
-
-    def __repr__(self) -> str:  # boxes are personal data
-        return "Seen()"
-
-
-Found = Seen | TrtAnonError
-"""What is in a frame, or why that is not known."""
 
 
 @dataclass(eq=False)
@@ -118,7 +99,7 @@ class DeviceModel:
         self._batch = buffers[0].capacity
         self._weak = weak
         self.thresholds = least_thresholds(detectors, len(self.class_names))
-        self._thresholds = _thresholds(detectors, len(self.class_names))
+        self._thresholds = thresholds_of(detectors, len(self.class_names))
         self._group = memory.group()
         self._letterbox = LetterboxCuda(accounting=memory.traffic)
         self._merge = MergeCuda(accounting=memory.traffic)
@@ -388,52 +369,7 @@ class DeviceModel:
         return Seen(combine([one for one, _ in passes], self.class_names, self._rules))
 
     def _from_results(self, slot: _Slot, place: int) -> Seen:
-        found = fields_of(slot.results, self._wanted, self._offsets)
-        dropped = False
-        for number, look in enumerate(self._looks):
-            status = found[f"decode {number}"][place]
-            if status & BROKEN:
-                check_status(look.detector.family.name, np.array([status], np.int32))
-            dropped |= bool(status & Status.CANDIDATES_DROPPED)
-        status, count = int(found["nms"][place]), int(found["counts"][place])
-        if status & NmsStatus.NOT_FINITE or count < 0:
-            raise ModelError("boxes or scores are not finite; do not trust this model or device")
-        dropped |= count > MAX_FOUND or bool(status & (NmsStatus.KEPT_DROPPED | NmsStatus.CANDIDATES_DROPPED))
-        kept = slice(min(count, MAX_FOUND))
-        marks, scores = found.get("landmarks"), found["scores"][place, kept]
-        class_ids = found["class_ids"][place, kept]
         assert self._thresholds is not None
-        strong = scores >= self._thresholds[class_ids]
-        # The best are kept, so with a weak one among them none of the others was dropped.
-        if dropped and strong.all():
-            raise too_many(self._looks[0].detector.family.name)
-        parts = [
-            Detections(
-                found["boxes"][place, kept][chosen],
-                scores[chosen],
-                class_ids[chosen],
-                self.class_names,
-                None if marks is None else marks[place, kept][chosen],
-            )
-            for chosen in (np.flatnonzero(strong), np.flatnonzero(~strong)[:MOST_WEAK])
-        ]
-        return Seen(parts[0], parts[1] if self._weak else None)
-
-
-def _thresholds(detectors: Sequence[DeviceDetector], classes: int) -> NDArray[np.float32] | None:
-    """The threshold of each class; None where its detectors have several."""
-    found = np.zeros(classes, np.float32)
-    for detector in detectors:
-        for class_id in detector.class_map[detector.class_map >= 0].tolist():
-            if found[class_id] not in (0, np.float32(detector.threshold)):
-                return None
-            found[class_id] = detector.threshold
-    return found
-
-
-def too_many(family: str) -> ModelError:
-    """The error for a frame with more candidates or objects than are kept."""
-    return ModelError(
-        f"{family}: a frame has more objects than the device keeps ({MAX_FOUND}, of {MAX_CANDIDATES} candidates); "
-        f"raise --threshold, or use --device cpu"
-    )
+        results = fields_of(slot.results, self._wanted, self._offsets)
+        families = [look.detector.family.name for look in self._looks]
+        return seen_in(results, place, families, self.class_names, self._thresholds, weak=self._weak)
