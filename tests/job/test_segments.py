@@ -345,3 +345,24 @@ def test_files_that_are_no_parts(tmp_path: Path, null: Anonymizer, clip: Path) -
         read_part(part)
     shutil.rmtree(clip.parent)
     assert issubclass(PipelineError, Exception)
+
+
+def test_what_looks_at_the_whole_file_is_not_cut(clip: Path, null: Anonymizer, tmp_path: Path) -> None:
+    from trt_anon.api import make_config
+    from trt_anon.job.cutting import Cutting, overlap_seconds
+    from trt_anon.job.journal import Journal
+    from trt_anon.job.resume import Recorder
+
+    task = null.plan([clip], tmp_path / "b.mp4").tasks[0]
+    with Journal(tmp_path / "books") as journal:
+        recorder = Recorder(journal, "a" * 64)
+
+        def cut(**options: Any) -> bool:
+            return Cutting(1.0, 1).plan(task, make_config(**options), recorder) is not None
+
+        assert cut()
+        assert not cut(two_pass=True)
+        assert not cut(on_error="redact-frame")
+        assert cut(two_pass=True, track="off")
+    assert overlap_seconds(make_config(track="off")) == 0
+    assert overlap_seconds(make_config(look_ahead_seconds=2.0)) >= 4

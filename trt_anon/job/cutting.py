@@ -27,6 +27,8 @@ class Cutting:
             return None
         if config.pipeline.on_error != "stop":  # what damage has spread to is known of the whole file only
             return None
+        if config.track.track == "on" and config.track.two_pass:  # it looks through the whole file
+            return None
         threads = recorder.encoder_threads(task) or config.runtime.threads
         return plan_segments(
             task.source,

@@ -26,24 +26,6 @@ SCHEMA = Path(__file__).parents[2] / "docs" / "receipt.schema.json"
 
 
 @pytest.fixture
-def invoke() -> Invoke:
-    from typer.testing import CliRunner
-
-    from trt_anon.cli import main
-    from trt_anon.errors import TrtAnonError
-
-    def run(*arguments: object) -> Result:
-        result = CliRunner().invoke(main.app, [str(a) for a in arguments])
-        if isinstance(result.exception, TrtAnonError):
-            result.exit_code = result.exception.exit_code
-        elif result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return run
-
-
-@pytest.fixture
 def folder(tmp_path: Path, clips: ModuleType, faces: ModuleType) -> Path:
     """A picture, a clip and a broken picture, in folders and under names that tell of somebody."""
     from PIL import Image
