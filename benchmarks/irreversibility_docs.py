@@ -1,4 +1,4 @@
-"""Draws what `irreversibility.py` measured: curves, a table, and a face that anyone may look at under each redaction."""
+"""Draws what `irreversibility.py` measured: curves, a table, and a free portrait under each redaction."""
 
 from __future__ import annotations
 

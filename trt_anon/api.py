@@ -33,9 +33,9 @@ from trt_anon.models.registry import Registry
 from trt_anon.pipeline.detecting import DetectsFiles
 from trt_anon.pipeline.detection import FrameDetector, PendingDetections, choose_recipes, with_growth
 from trt_anon.pipeline.device_arrays import DeviceArrays
-from trt_anon.pipeline.loop import detect_frames
+from trt_anon.pipeline.loop import detect_frames, track_frames
 from trt_anon.pipeline.redaction import Redaction
-from trt_anon.types import PIXEL_FORMATS, Detections, Frame
+from trt_anon.types import PIXEL_FORMATS, Detections, Frame, Tracks
 
 __all__ = ["Anonymizer", "Event", "FileReport", "JobReport", "OnEvent", "ReceiptMaker", "Resume"]
 
@@ -243,17 +243,30 @@ class Anonymizer:
         finally:
             opened.close()
 
+    def _track_task(self, task: Task) -> Iterator[tuple[Frame, Detections | Tracks]]:
+        if task.kind == "image":
+            yield from self._detect_task(task)
+            return
+        opened = open_source(task, self.config)
+        try:
+            detector = self._detector.for_source(task.source)
+            yield from track_frames(opened, detector, self.config.pipeline, self.config.track)
+        finally:
+            opened.close()
+
     def write_detections(
-        self, sources: Sequence[str | Path], output: str | Path, *, overwrite: bool = False
+        self, sources: Sequence[str | Path], output: str | Path, *, tracks: bool = False, overwrite: bool = False
     ) -> tuple[int, int]:
         """Write what is found in files and folders as COCO JSON; gives (frames, boxes). See `job.detections`.
 
+        tracks: in videos the objects as they are followed, with their numbers, instead of what was found in each frame.
         The first unreadable input raises and nothing is written: a file of boxes with a gap would mislead.
         """
         self._check_open()
         tasks = plan([Path(s) for s in sources], Path(output), detect_only=True).tasks
         check_apart(Path(output), tasks, overwrite=overwrite)
-        found = ((task.source, *item) for task in tasks for item in self._detect_task(task))
+        way = self._track_task if tracks else self._detect_task
+        found = ((task.source, *item) for task in tasks for item in way(task))
         return write_coco(Path(output), self.class_names, found, overwrite=overwrite)
 
     @overload

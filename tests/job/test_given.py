@@ -119,3 +119,34 @@ def test_what_was_detected_and_edited_is_what_is_redacted(
     before, after = ([f.planes[0][part].mean() for f in PyAVSource(tmp_path / name)] for name in ("a.mkv", "b.mkv"))
     assert after[1] < 20 < before[1]
     assert (after[0], after[2]) == (pytest.approx(before[0], abs=1), pytest.approx(before[2], abs=1))
+
+
+def test_tracks_have_numbers_and_fill_the_frames_between(
+    clips: ModuleType, faces: ModuleType, anonymizer: Anonymizer, tmp_path: Path
+) -> None:
+    import av
+
+    rgb = faces.picture()
+    hidden = rgb.copy()
+    for x0, y0, x1, y1 in anonymizer.detect([rgb])[0].boxes_xyxy_px.round().astype(int):
+        hidden[y0:y1, x0:x1] = 128
+
+    def draw(index: int) -> av.VideoFrame:
+        shown = hidden if index == 6 else rgb  # one frame in which nothing can be found
+        return av.VideoFrame.from_ndarray(shown, format="rgb24").reformat(format="yuv420p")
+
+    size = (rgb.shape[1], rgb.shape[0])
+    clip = clips.make_clip(tmp_path / "a.mkv", codec="ffv1", frames=12, size=size, draw=draw)
+    files = {}
+    for tracks in (False, True):
+        path = tmp_path / f"{tracks}.json"
+        anonymizer.write_detections([clip], path, tracks=tracks)
+        files[tracks] = json.loads(path.read_text())
+    assert not any("track_id" in a for a in files[False]["annotations"])
+    assert {a["image_id"] for a in files[False]["annotations"]} == set(range(1, 13)) - {7}
+    followed = files[True]["annotations"]
+    assert len(files[True]["images"]) == 12
+    assert {a["track_id"] for a in followed} == set(range(1, len({a["track_id"] for a in followed}) + 1))
+    assert [a["seen"] for a in followed if a["image_id"] == 7] == [False]
+    with Anonymizer(detections=tmp_path / "True.json") as edited:
+        assert edited.file(clip, tmp_path / "b.mkv").objects == {"face": len(followed)}

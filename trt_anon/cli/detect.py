@@ -24,6 +24,14 @@ def detect(
     tile_overlap: options.TileOverlap = None,
     flip: options.Flip = None,
     fusion: options.Fusion = None,
+    tracks: Annotated[
+        bool,
+        typer.Option(
+            "--tracks",
+            help="In videos, objects as they are followed, each with its track_id and the box that would hide it.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     overwrite: options.Overwrite = False,
     device: options.Device = None,
     runtime: options.Runtime = None,
@@ -51,6 +59,6 @@ def detect(
         threads=threads,
     )
     with Anonymizer(settings) as anonymizer:
-        frames, boxes = anonymizer.write_detections(inputs, output, overwrite=overwrite)
+        frames, boxes = anonymizer.write_detections(inputs, output, tracks=tracks, overwrite=overwrite)
     if not quiet:
         typer.echo(f"{boxes} boxes in {frames} frames, written to {output}")

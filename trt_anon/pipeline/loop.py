@@ -14,10 +14,12 @@ from trt_anon.pipeline.detecting import Detecting, Pending
 from trt_anon.pipeline.faults import FrameFaults
 from trt_anon.pipeline.looking import Looks
 from trt_anon.pipeline.redaction import Redaction
-from trt_anon.pipeline.tracking import NOT_LOOKED, Looked, TrackStage
+from trt_anon.pipeline.tracking import NOT_LOOKED, Looked, TrackedFrames, TrackStage, most_waiting, seconds_of
+from trt_anon.preprocess.thumbnail import grey_thumbnail
 from trt_anon.sink.base import Sink
 from trt_anon.source.base import Source
-from trt_anon.types import Detections, Frame
+from trt_anon.track.sight import Sight
+from trt_anon.types import Detections, Frame, Tracks
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,31 @@ def detect_frames(source: Source, detector: Detecting, config: PipelineConfig) -
             if frame.concealed:
                 raise InputError(f"frame {frame.index} cannot be decoded cleanly")
             yield frame, pending.result()
+
+
+def track_frames(
+    source: Source, detector: Detecting, config: PipelineConfig, track: TrackConfig
+) -> Iterator[tuple[Frame, Tracks]]:
+    """Frames of a video with the tracks in each, in order; a frame waits for the look-ahead. Any failure is raised."""
+    info = source.info
+    detector.prepare(info)
+    looks = Looks(info, track)
+    waiting: TrackedFrames[Frame] = TrackedFrames(
+        track, detector.class_names, detector.thresholds, most_waiting(info, track)
+    )
+
+    def detect_frame(frame: Frame) -> tuple[Frame, Pending]:
+        return frame, detector.submit(frame) if looks.at(frame) else NOT_LOOKED
+
+    stages = [Stage("detect", detect_frame)]
+    with Conveyor(source, stages, queue=config.queue_frames, source_name="decode") as conveyor:
+        for frame, pending in conveyor:
+            if frame.concealed:
+                raise InputError(f"frame {frame.index} cannot be decoded cleanly")
+            found, weak = (None, None) if pending is NOT_LOOKED else pending.result_with_weak()
+            sight = Sight(seconds_of(frame, info), frame.upright_size_px, grey_thumbnail(frame), found, weak)
+            yield from waiting.push(frame, sight)
+    yield from waiting.finish()
 
 
 def anonymize_frames(

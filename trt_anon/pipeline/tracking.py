@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trt_anon.config import TrackConfig
 from trt_anon.errors import PipelineError
@@ -162,14 +163,19 @@ def seconds_of(frame: Frame, info: MediaInfo) -> float:
     return frame.index / float(info.average_rate or 25)
 
 
-def to_hide(tracks: Tracks) -> Detections:
-    """What has to be hidden in a frame: the boxes of its tracks, wider where a track is uncertain; best score first."""
+def hidden_boxes(tracks: Tracks) -> NDArray[np.float32]:
+    """(N, 4): the boxes of tracks, wider where a track is uncertain."""
     boxes = tracks.boxes_xyxy_px
     margin = np.minimum(SPREADS * tracks.spread_px, MOST_SPREAD * (boxes[:, 2:] - boxes[:, :2]))
+    return np.concatenate((boxes[:, :2] - margin, boxes[:, 2:] + margin), axis=1)
+
+
+def to_hide(tracks: Tracks) -> Detections:
+    """What has to be hidden in a frame: the boxes of its tracks, wider where a track is uncertain; best score first."""
     order = np.argsort(-tracks.scores, kind="stable")
     outlines = tracks.contours_px
     return Detections(
-        np.concatenate((boxes[:, :2] - margin, boxes[:, 2:] + margin), axis=1)[order],
+        hidden_boxes(tracks)[order],
         tracks.scores[order],
         tracks.class_ids[order],
         tracks.class_names,
