@@ -47,7 +47,11 @@ class DeviceRedaction:
 
     def __init__(self, memory: DeviceMemory, workspace_bytes: int = WORKSPACE_BYTES) -> None:
         self._memory = memory
-        self._kernels = RedactCuda(_WHOLE, accounting=memory.traffic)
+        # A configuration decides which kernels run by one thing alone: whether edges are soft.
+        self._kernels = {
+            soft: RedactCuda(_WHOLE.model_copy(update={"feather": float(soft)}), accounting=memory.traffic)
+            for soft in (False, True)
+        }
         self._group = memory.group()
         self._workspace = self._group.empty((workspace_bytes,))
         self._staging: dict[int, _Staging] = {}
@@ -90,7 +94,7 @@ class DeviceRedaction:
                     self._redact(frames, {place: regions[place] for place in part}, config, room, stream)
                 return
             self._enlarge(plan, stream)
-        self._kernels.planned(plan, self._workspace, stream, staging=room.take(plan.table.nbytes))
+        self._kernels[bool(config.feather)].planned(plan, self._workspace, stream, staging=room.take(plan.table.nbytes))
         self._memory.traffic.copied_in(Purpose.REGIONS, plan.table.nbytes)
 
     def _enlarge(self, plan: RedactPlan, stream: Any) -> None:

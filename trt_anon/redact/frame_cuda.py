@@ -87,7 +87,10 @@ class RedactCuda:
         )
 
     def planned(self, plan: RedactPlan, workspace: Any, stream: Any = None, *, staging: Any = None) -> None:
-        """`batch` for a plan that was made before, of any configuration: who divides a batch has planned it already."""
+        """`batch` for a plan that was made before: who divides a batch has planned it already.
+
+        The plan may be of any configuration whose edges are soft if this instance's are, and hard if these are.
+        """
         self._launch(plan, workspace, stream, staging)
 
     def masks(
