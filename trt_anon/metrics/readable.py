@@ -4,7 +4,9 @@ The bounds come from 601 labelled faces (facemask853, 10 px and larger, JPEG at 
 default strength. Against the original, the correlation of fine detail was 0.966 and more for faces that nobody touched,
 and at most 0.81 for Gaussian, 0.71 for pixelate, 0.24 for solid: no face was judged wrongly. Without the original 95%
 of the clear faces are judged readable, and so are of the redacted ones of 20 px and more 4% (Gaussian), 22% (pixelate),
-none (solid), of smaller ones 65%, 50%, 15%: an original helps.
+none (solid), of smaller ones 65%, 50%, 15%: an original helps. On 210 labelled plates (carplate433) the correlation
+was 0.986 and more untouched, at most 0.69 redacted; without the original all clear ones are judged readable, and so are
+47% (Gaussian), 16% (pixelate), none (solid) of the redacted.
 """
 
 from __future__ import annotations
