@@ -95,6 +95,7 @@ def test_videos_go_through_the_device_and_pictures_do_not(job, folder, tmp_path,
     one = job(memory)
     report = one.run([folder], tmp_path / "out")
     assert (report.failed, report.frames) == (0, 16)
+    assert one.detection.for_source(folder / "a.mp4") is one.detection.on_cpu
     assert memory.traffic.totals.frames == 15
     assert memory.used_bytes == 0
     by_cpu = tmp_path / "cpu"
@@ -266,6 +267,7 @@ def test_auto_falls_back_and_cuda_does_not(loaded, caplog, monkeypatch):
             loaded(**options)
     loaded(device="cpu").close()
     loaded(runtime="openvino").close()
+    assert not isinstance(loaded(runtime="null", precision="auto"), DeviceDetection)
 
 
 def test_what_the_command_refuses():

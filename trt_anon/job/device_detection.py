@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from trt_anon._optional import available
 from trt_anon.config import AnonymizeConfig
@@ -42,6 +43,10 @@ class DeviceDetection(FrameDetector):
         self._load, self._lock = load_on_cpu, threading.Lock()
         self._loaded: FrameDetector | None = None
 
+    def for_source(self, source: Path) -> FrameDetector:
+        """The detector on the CPU: what asks here has frames in host memory."""
+        return self.on_cpu
+
     def prepare(self, info: MediaInfo) -> None:
         """See `FrameDetector.prepare`."""
         self.on_cpu.prepare(info)
@@ -55,6 +60,7 @@ class DeviceDetection(FrameDetector):
         """The detector on the CPU."""
         with self._lock:
             if self._loaded is None:
+                _log.info("pictures, and frames in host memory, are detected in on the CPU")
                 self._loaded = self._load()
             return self._loaded
 
@@ -77,7 +83,7 @@ def load_detection(config: AnonymizeConfig, registry: Registry, recipes: Sequenc
     gpu_only = runtime.runtime not in _ON_A_CPU or runtime.precision not in _PRECISE_ON_A_CPU
     if runtime.device == "cpu" or (runtime.device == "auto" and not find_gpus()):
         return FrameDetector.load(config, registry, recipes)
-    if runtime.device == "auto" and runtime.runtime in ("openvino", "null"):
+    if runtime.device == "auto" and (runtime.runtime in ("openvino", "null") or runtime.precision == "bf16"):
         return FrameDetector.load(config, registry, recipes)
     if config.track.track == "on" and (config.track.two_pass or config.track.detect_every != 1):
         if runtime.device == "cuda":
