@@ -143,7 +143,8 @@ def _circumstances(machine: Mapping[str, Any], figures: Mapping[str, Any], bench
             f"Peak memory of the whole command at 1080p: {memory['peak_rss_mib']:.0f} MiB; of a video ten times as "
             f"long {memory['peak_rss_mib_10x_frames']:.0f} MiB.\n"
         )
-    missing = {what: why for one in benches.values() for case in one["cases"] for what, why in case["missing"].items()}
+    missing = dict(figures.get("missing", {}))
+    missing |= {what: why for one in benches.values() for case in one["cases"] for what, why in case["missing"].items()}
     if missing:
         yield "Not measured: " + "; ".join(f"{what} ({why})" for what, why in missing.items()) + ".\n"
 

@@ -1,4 +1,4 @@
-"""Clips to measure on, drawn by a formula: a panned landscape of noise with faces that detectors take for real ones.
+"""Clips to measure on, drawn by a formula: a panned ground with faces that detectors take for real ones.
 
 What a clip costs depends on what is in it: noise and movement give the codec work, faces give suppression and redaction
 work. Drawn faces are found by YuNet and CenterFace alike (all of 20, at scores above 0.36), so that the whole way is
@@ -80,14 +80,23 @@ def pictures(spec: ClipSpec) -> Iterator[NDArray[np.uint8]]:
 
 
 def _landscape(rng: np.random.Generator, width: int, height: int) -> Picture:
-    """Noise of several scales: broad fields of colour, structure, and fine texture."""
+    """Broad fields of colour, upright stripes, and fine noise.
+
+    Blotches of 30 to 300 pixels would be taken for faces, by YuNet at its low threshold for a dozen in a frame; of this
+    one or two are.
+    """
     cv2 = require("cv2", "drawing clips to measure on")
-    ground = np.zeros((height, width, 3), np.float32)
-    for cell_px, light, color in ((240, 40.0, 14.0), (40, 14.0, 5.0), (8, 9.0, 2.0)):
-        shape = (height // cell_px + 2, width // cell_px + 2)
-        cells = rng.normal(0, light, (*shape, 1)) + rng.normal(0, color, (*shape, 3))
-        ground += cv2.resize(cells.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    return ground + np.float32(118)
+
+    def field(cell_px: int, strength: float, interpolation: int) -> Picture:
+        cells = rng.normal(0, strength, (height // cell_px + 2, width // cell_px + 2, 3)).astype(np.float32)
+        grown: Picture = cv2.resize(cells, (width, height), interpolation=interpolation)
+        return grown
+
+    ground = field(480, 20, cv2.INTER_CUBIC)
+    for _ in range(80):
+        left, across = int(rng.integers(0, width)), int(rng.integers(max(width // 200, 2), max(width // 40, 3)))
+        ground[:, left : left + across] += rng.normal(0, 14, 3).astype(np.float32)
+    return ground + field(2, 6, cv2.INTER_LINEAR) + np.float32(118)
 
 
 class _Face:
