@@ -214,6 +214,7 @@ def plot(results: Sequence[dict[str, Any]], class_name: str, path: Path) -> None
     from matplotlib import pyplot as plt
 
     first = SETS[class_name][0]
+    objects = class_name.replace("_", " ")
     figure, axes = plt.subplots(figsize=(10, 6), layout="constrained")
     best = front(results, class_name)
     for result in results:
@@ -234,12 +235,17 @@ def plot(results: Sequence[dict[str, Any]], class_name: str, path: Path) -> None
         xscale="log",
         yscale="log",
         xlabel="ms per image (median, from decoded image to detections)",
-        ylabel=f"exposed: {class_name.replace('_', ' ')}s covered less than 75%, in % "
-        f"(half of {first.partition('/')[2]} that had no say)",
+        ylabel=f"{objects}s exposed (covered less than 75%), held-out half of {first.partition('/')[2]}",
     )
-    ticks = [1, 2, 3, 5, 10, 20, 30, 50]
-    axes.set_yticks(ticks, [f"{tick}%" for tick in ticks], minor=False)
-    axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    times = [result["ms_per_image"] for result in results]
+    axes.set_xlim(min(times) / 1.2, max(times) * 2)  # room for the last name
+    for axis, ticks, unit in (
+        (axes.xaxis, (2, 5, 10, 20, 50, 100, 200, 500), ""),
+        (axes.yaxis, (1, 2, 5, 10, 20, 50), "%"),
+    ):
+        axis.set_major_locator(mpl.ticker.FixedLocator(ticks))
+        axis.set_major_formatter(mpl.ticker.FuncFormatter(lambda tick, _, unit=unit: f"{tick:g}{unit}"))
+        axis.set_minor_formatter(mpl.ticker.NullFormatter())
     axes.grid(visible=True, which="major", alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
