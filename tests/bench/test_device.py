@@ -109,3 +109,41 @@ def test_without_a_gpu_there_is_a_reason(monkeypatch):
     monkeypatch.setattr(gpu, "find_gpus", tuple)
     with pytest.raises(DeviceMissing, match="use --device cpu"):
         gpu.gpu_bus_id()
+
+
+def test_what_a_gpu_cannot_encode_is_said_and_done_by_the_cpu(tmp_path, monkeypatch):
+    from trt_anon.bench import device_alone
+    from trt_anon.sink.pyav import PyAVSink
+
+    clip = generate_clip(ClipSpec(96, 72, 0, 2), tmp_path)
+    source = PyAVSource(clip)
+    source.close()
+    memory = HostMemory()
+    memory.side = "cupy"
+
+    def no_nvenc(path, **_options):
+        raise DeviceMissing(f"{path}: this GPU has no NVENC")
+
+    monkeypatch.setattr(device_alone, "NvencSink", no_nvenc)
+    for encoder, works in (("auto", True), ("nvenc", False)):
+        setting = DeviceSetting(
+            clip=clip,
+            batch=1,
+            config=make_config(device="cpu", encoder=encoder),
+            recipes=(),
+            detectors=(),
+            memory=memory,
+            open_source=lambda: None,
+            scratch=tmp_path,
+            stages=False,
+            encode=True,
+        )
+        missing = {}
+        if works:
+            sink = setting.pipeline_encoder(source.info, missing)
+            assert type(sink) is PyAVSink
+            sink.abort()
+            assert missing == {"encoding on the GPU": "it: this GPU has no NVENC"}
+        else:
+            with pytest.raises(DeviceMissing):
+                setting.pipeline_encoder(source.info, missing)

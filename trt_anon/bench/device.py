@@ -96,7 +96,13 @@ class DeviceSubject:
         clock = Clock()
         with memory.using(), closing(setting.open_source()) as source:
             warm = warm_batches(setting.batch, source.info, setting.config.track)
-            sink = SteadySink(setting.encoder(source.info) if encode else None, clock, memory, setting.batch, warm)
+            sink = SteadySink(
+                setting.pipeline_encoder(source.info, self.missing) if encode else None,
+                clock,
+                memory,
+                setting.batch,
+                warm,
+            )
             with clock:
                 report = self._loop.anonymize(
                     TimedDeviceSource(source, sink),

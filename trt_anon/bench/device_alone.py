@@ -17,6 +17,7 @@ from trt_anon.config import AnonymizeConfig
 from trt_anon.cuda.frames import BatchBuffer, FrameLayout
 from trt_anon.cuda.memory import DeviceMemory
 from trt_anon.cuda.traffic import Purpose
+from trt_anon.errors import MissingError
 from trt_anon.media import MediaInfo
 from trt_anon.metrics.speed import Spread
 from trt_anon.models.recipe import Recipe
@@ -28,6 +29,7 @@ from trt_anon.pipeline.device_redaction import DeviceRedaction
 from trt_anon.pipeline.redaction import Layer, Redaction
 from trt_anon.postprocess.weighted import MergeRule
 from trt_anon.preprocess.letterbox_cuda import LetterboxCuda
+from trt_anon.sink.nvenc import NvencSink
 from trt_anon.sink.pyav import PyAVSink
 from trt_anon.source.device import DeviceSource
 from trt_anon.types import Detections, Frame
@@ -64,8 +66,22 @@ class DeviceSetting:
         """How boxes of one object become one, for each class."""
         return [merge_rule(name, self.recipes) for name in self.config.detect.classes]
 
+    def pipeline_encoder(self, info: MediaInfo, missing: dict[str, str]) -> PyAVSink:
+        """The sink that a job would take: NVENC where the GPU has it, else the CPU, with the reason in `missing`."""
+        chosen = self.config.sink.encoder
+        if chosen == "nvenc" or (chosen == "auto" and self.memory.side == "cupy"):
+            config = self.config.sink.model_copy(update={"audio": "drop", "subtitles": "drop"})
+            path = self.scratch / f"out{self.clip.suffix}"
+            try:
+                return NvencSink(path, source_path=self.clip, info=info, config=config, memory=self.memory)
+            except MissingError as error:
+                if chosen == "nvenc":
+                    raise
+                missing["encoding on the GPU"] = str(error).removeprefix(f"{self.clip}: ").replace(str(path), "it")
+        return self.encoder(info)
+
     def encoder(self, info: MediaInfo) -> PyAVSink:
-        """A sink for frames of the clip; what is beside the pictures in it is no part of what is measured."""
+        """A sink on the CPU; what is beside the pictures in the clip is no part of what is measured."""
         config = self.config.sink.model_copy(update={"audio": "drop", "subtitles": "drop"})
         path = self.scratch / f"out{self.clip.suffix}"
         return PyAVSink(path, source_path=self.clip, info=info, config=config)

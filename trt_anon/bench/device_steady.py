@@ -65,7 +65,7 @@ class SteadySink:
     def __init__(self, inner: Sink | None, clock: Clock, memory: DeviceMemory, batch: int, warm: int) -> None:
         """warm: batches after which the steady state begins."""
         self._inner, self._clock, self._memory, self._batch = inner, clock, memory, batch
-        self.on_device = inner is None
+        self.on_device = inner is None or getattr(inner, "on_device", False)
         self._warm = warm * batch
         self.started: dict[int, float] = {}
         self._written = 0
