@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from clips import make_clip
 from harness import Spread, interleaved, run_command, write_result
 from temporal_page import write_page
-from temporal_score import Tally, association, counts
-from temporal_video import Crop, Label, scenes, write_clip
+from temporal_score import Tally, association, counts, cover, mask_of
+from temporal_video import SIZE, Crop, Label, scenes, write_clip
 
 from trt_anon.api import make_config
 from trt_anon.config import AnonymizeConfig, RedactConfig, TrackConfig
@@ -208,22 +209,30 @@ def config_of() -> tuple[AnonymizeConfig, FrameDetector]:
 
 def measure(data: Path, seeds: Sequence[int]) -> dict[str, Any]:
     config, detector = config_of()
-    clips = looked(data, seeds, detector)
+    clips = looked(data, seeds, detector, config.redact)
     return figures_of(clips, config.redact, detector.class_names) | {
         "known_counts": known_counts(data, detector, 200),
         "pets": pets(data),
     }
 
 
-def looked(data: Path, seeds: Sequence[int], detector: FrameDetector) -> list[Seen]:
+def looked(data: Path, seeds: Sequence[int], detector: FrameDetector, redact: RedactConfig) -> list[Seen]:
     """All scenes of all seeds, rendered, encoded, decoded and looked at."""
 
     def is_found(crop: Crop) -> bool:
-        height, width, _ = crop.picture.shape
-        picture = np.zeros((2 * height, 2 * width, 3), np.uint8)
-        picture[:height, :width] = crop.picture
-        frame = Frame((picture,), PIXEL_FORMATS["rgb24"], 2 * width, 2 * height)
-        return bool((detector.submit(frame).result().scores >= 0.5).any())
+        """Found well above the threshold, and covered by its region, standing still at two sizes."""
+        x0, y0, x1, y1 = crop.box
+        for height in (20, 60):
+            scale = height / (y1 - y0)
+            small = cv2.resize(crop.picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            picture = np.full((SIZE[1], SIZE[0], 3), 110, np.uint8)
+            picture[100 : 100 + small.shape[0], 200 : 200 + small.shape[1]] = small
+            frame = Frame((picture,), PIXEL_FORMATS["rgb24"], *SIZE)
+            regions = stored_regions(frame, detector.submit(frame).result(), redact)
+            box = (200 + scale * x0, 100 + scale * y0, 200 + scale * x1, 100 + scale * y1)
+            if cover(Label(1, "face", box, 1.0), mask_of(regions)) < 0.9:
+                return False
+        return True
 
     clips = []
     with tempfile.TemporaryDirectory() as folder:

@@ -8,9 +8,9 @@ from typing import Any
 _INTRODUCTION = """# What tracks add, measured
 
 Drawn by `benchmarks/temporal.py` from its result ({machine}): {clips} clips of 640x360, {frames} frames. Real faces
-that the detector knows when they are large and still (facemask853) move on known paths over real frames, 10 to 100 px
-high: entering, crossing, behind bars, blurred, shrinking, with a shaking and a panning camera, over cuts; and clips of
-nobody. Every method gets the same detections, of the default detector at its default threshold.
+(facemask853) that the detector finds and covers when they stand still, 20 px and 60 px high, move on known paths over
+real frames, 10 to 100 px high: entering, crossing, behind bars, blurred, shrinking, with a shaking or panning camera,
+over cuts; and clips of nobody. Every method gets the same detections: default detector, default threshold.
 
 - exposed: object-frames of which less than 75% of what is visible is covered (of objects at least 12 px high and at
   least 30% in sight);

@@ -184,7 +184,7 @@ def _draw(
 def scenes(data: Path, seed: int, is_found: Callable[[Crop], bool]) -> list[Scene]:
     """One of each kind, with crops, speeds and backgrounds drawn from the seed.
 
-    is_found: whether the detector knows this face when it is large and still. What it never finds is no matter of time.
+    is_found: whether the detector knows a face that stands still. What it never finds is no matter of time.
     """
     rng = np.random.default_rng(seed)
     faces = load_crops(data, "faces/facemask853", "face", 60, 24, seed, is_found)

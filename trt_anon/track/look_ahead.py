@@ -154,6 +154,8 @@ class LookAhead:
         )
 
     def _is_shown(self, moment: Moment, row: int, track: Track) -> bool:
+        if moment.seen[row] == 2:  # as without tracks, whatever else is known
+            return True
         if not track.is_sure(self._thresholds[track.class_id]):
             return track.spans(moment.seconds, UNSURE_GAP)
         if moment.number <= track.last:

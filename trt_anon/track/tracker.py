@@ -24,9 +24,10 @@ WEAK_FACTOR = 4.0
 FOLLOW_FACTOR = 8.0
 """Variance of a box followed through the picture against that of a confident detection, per tenth of a second."""
 
-SURE_LEAST, SURE_DENSITY, SURE_ODDS = 2, 0.4, 1.6
+SURE_LEAST, SURE_DENSITY, SURE_ODDS, SURE_MANY, SURE_SHARE = 2, 0.4, 1.6, 8, 0.7
 """See `Track.is_sure`; chosen by `benchmarks/temporal.py`."""
 
+_REMEMBERED = 2048  # more than any frame waits for
 _LONGEST_STEP_SECONDS = 1.0
 _LEAST_STEP_SECONDS = 1e-3
 
@@ -37,9 +38,9 @@ class Track:
 
     first, last: numbers of the moments in which it was detected first and last. looks: frames in which the detector
     looked since it began; looks_to_last: of them, up to its last detection. detections, scores: how many it has, and
-    their sum; confident_seconds: when the confident ones were. appearance: what it looked like before it was lost from
-    sight; lost: whether the picture no longer shows it. head: centres in the moments before `first`, latest first, as
-    the picture shows them; None until looked for.
+    their sum; confident: how many reach the threshold; confident_seconds: when the last of these were. appearance: what
+    it looked like before it was lost from sight; lost: whether the picture no longer shows it. head: centres in the
+    moments before `first`, latest first, as the picture shows them; None until looked for.
     """
 
     id: int
@@ -52,6 +53,7 @@ class Track:
     looks_to_last: int = 0
     detections: int = 0
     scores: float = 0.0
+    confident: int = 0
     confident_seconds: list[float] = field(default_factory=list)
     appearance: NDArray[np.float32] | None = None
     lost: bool = False
@@ -60,16 +62,15 @@ class Track:
     def is_sure(self, threshold: float) -> bool:
         """Whether so much speaks for it that it is hidden where it was not found, too.
 
-        At least two confident detections; found in SURE_DENSITY of the looks from its first detection to its last; and
-        a mean score whose odds are SURE_ODDS times those of the threshold: what lies about the threshold for its whole
-        life is more often a mistake than an object.
+        At least SURE_LEAST confident detections; found in SURE_DENSITY of the looks from its first detection to its
+        last; and a mean score whose odds are SURE_ODDS times those of the threshold, or SURE_MANY confident detections
+        that are SURE_SHARE of all: what lies about the threshold for its whole life is more often a mistake.
         """
-        mean = self.scores / self.detections
-        return (
-            len(self.confident_seconds) >= SURE_LEAST
-            and self.detections >= SURE_DENSITY * self.looks_to_last
-            and mean * (1 - threshold) >= SURE_ODDS * threshold * (1 - mean)
-        )
+        mean, confident = self.scores / self.detections, self.confident
+        if confident < SURE_LEAST or self.detections < SURE_DENSITY * self.looks_to_last:
+            return False
+        above = mean * (1 - threshold) >= SURE_ODDS * threshold * (1 - mean)
+        return above or (confident >= SURE_MANY and confident >= SURE_SHARE * self.detections)
 
     def spans(self, seconds: float, longest: float) -> bool:
         """Whether a time lies on or between two confident detections no further apart than `longest`."""
@@ -287,7 +288,10 @@ def _saw(track: Track, number: int, seconds: float, score: float, confident: boo
     track.scores += score
     track.looks_to_last = track.looks
     if confident:
+        track.confident += 1
         track.confident_seconds.append(seconds)
+        if len(track.confident_seconds) > 2 * _REMEMBERED:
+            del track.confident_seconds[:-_REMEMBERED]
 
 
 def _gathered(
