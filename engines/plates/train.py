@@ -1,0 +1,193 @@
+"""Train the plate detector: one command, seeds fixed, resumed where it stopped.
+
+    python engines/plates/train.py --data ../shared --fonts /usr/share/fonts/truetype --out build/plates --seconds 3600
+
+trains the networks of all folds and the final one, one after the other; `--fold K` one of them (-1: the final one, which sees
+every picture). `--seconds` is the schedule of one network: the learning rate follows it, so a faster machine sees more
+pictures. On a GPU if there is one. Then `judge.py` measures each real picture with the network that has not seen it, and
+`export.py` writes the ONNX file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from data import FOLDS, fold_of, load_cars, load_others
+from losses import losses
+from network import PlateNet
+from render import Fonts
+from scenes import SceneMaker, Settings
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+MOST_PLATES = 12
+
+
+class Scenes(IterableDataset):  # type: ignore[type-arg]
+    """Samples without end; each worker has a stream of its own."""
+
+    def __init__(self, data: Path, fonts: list[Path], fold: int, settings: Settings, seed: int) -> None:
+        self.data, self.fonts, self.fold, self.settings, self.seed = data, fonts, fold, settings, seed
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+        cv2.setNumThreads(0)
+        worker = get_worker_info()
+        rng = np.random.default_rng((self.seed, 0 if worker is None else worker.id))
+        cars = [photo for photo in load_cars(self.data) if fold_of(photo.name) != self.fold]
+        maker = SceneMaker(cars, load_others(self.data)[0], Fonts(self.fonts), self.settings)
+        while True:
+            sample = maker.sample(rng)
+            quads = np.zeros((MOST_PLATES, 4, 2), np.float32)
+            there, exact = np.zeros(MOST_PLATES, np.bool_), np.zeros(MOST_PLATES, np.bool_)
+            count = min(len(sample.quads), MOST_PLATES)
+            quads[:count], there[:count], exact[:count] = sample.quads[:count], True, sample.exact[:count]
+            yield np.ascontiguousarray(sample.pixels[..., ::-1]), quads, there, exact
+
+
+class Pool:
+    """Samples on the device, the oldest replaced as new ones come; batches are drawn from all of them."""
+
+    def __init__(self, loader: Iterator[list[Tensor]], size: int, side: int, device: torch.device) -> None:
+        self.loader, self.size, self.count, self.next, self.device = loader, size, 0, 0, device
+        self.pixels = torch.zeros((size, side, side, 3), dtype=torch.uint8, device=device)
+        self.quads = torch.zeros((size, MOST_PLATES, 4, 2), device=device)
+        self.there = torch.zeros((size, MOST_PLATES), dtype=torch.bool, device=device)
+        self.exact = torch.zeros((size, MOST_PLATES), dtype=torch.bool, device=device)
+        self.seen = 0
+
+    def refill(self, batches: int = 1) -> None:
+        for _ in range(batches):
+            parts = next(self.loader)
+            places = (torch.arange(len(parts[0])) + self.next) % self.size
+            for target, values in zip((self.pixels, self.quads, self.there, self.exact), parts, strict=True):
+                target[places.to(self.device)] = values.to(self.device, non_blocking=True)
+            self.next = (self.next + len(places)) % self.size
+            self.count = min(self.count + len(places), self.size)
+            self.seen += len(places)
+
+    def draw(self, batch: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A batch, mirrored by halves and shifted in brightness, so that a sample drawn again is another one."""
+        index = torch.randint(self.count, (batch,), device=self.device)
+        pixels = self.pixels[index].permute(0, 3, 1, 2).float()
+        quads, there, exact = self.quads[index].clone(), self.there[index], self.exact[index]
+        mirrored = torch.rand(batch, device=self.device) < 0.5
+        pixels = torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)
+        turned = quads[:, :, [1, 0, 3, 2]].clone()
+        turned[..., 0] = pixels.shape[3] - turned[..., 0]
+        quads = torch.where(mirrored[:, None, None, None], turned, quads)
+        gain = torch.empty((batch, 3, 1, 1), device=self.device).uniform_(0.85, 1.15)
+        shift = torch.empty((batch, 1, 1, 1), device=self.device).uniform_(-20, 20)
+        return (pixels * gain + shift).clamp(0, 255), quads, there, exact
+
+
+def train(arguments: argparse.Namespace, fold: int) -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(arguments.seed)
+    settings = Settings(side_px=arguments.side, rendered=arguments.rendered, free=arguments.free, signs=arguments.signs)
+    scenes = Scenes(arguments.data, arguments.fonts, fold, settings, arguments.seed + 1000 * (fold + 1))
+    loader = DataLoader(scenes, batch_size=16, num_workers=arguments.workers, pin_memory=device.type == "cuda")
+    net = PlateNet().to(device, memory_format=torch.channels_last)
+    if arguments.start is not None:
+        start = arguments.start / ("final" if fold < 0 else f"fold{fold}") / "weights.pt"
+        net.load_state_dict(torch.load(start, map_location=device, weights_only=True))
+    mean = {name: value.detach().clone() for name, value in net.state_dict().items()}
+    decayed = [p for p in net.parameters() if p.ndim > 1]
+    others = [p for p in net.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=arguments.rate, fused=device.type == "cuda")
+    folder = arguments.out / ("final" if fold < 0 else f"fold{fold}")
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint, step, spent = folder / "checkpoint.pt", 0, 0.0
+    history: list[dict[str, float]] = []
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        net.load_state_dict(state["net"])
+        optimizer.load_state_dict(state["optimizer"])
+        mean, step, spent, history = state["mean"], state["step"], state["spent"], state["history"]
+    pool = Pool(iter(loader), arguments.pool, arguments.side, device)
+    pool.refill(max(arguments.batch // 16, 1) * 2)
+    began = last = saved = time.monotonic()
+    totals: dict[str, Tensor] = {}
+    counted = 0
+    while (share := (spent + time.monotonic() - began) / arguments.seconds) < 1:
+        rate = arguments.rate * min((step + 1) / 200, 0.5 * (1 + math.cos(math.pi * share)) + 0.01)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        if step % arguments.fresh == 0 and share < 0.97:
+            pool.refill()
+        pixels, quads, there, exact = pool.draw(arguments.batch)
+        net.train()
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+            made = net(pixels.contiguous(memory_format=torch.channels_last))
+        parts = losses(made, quads, there, exact, (arguments.side, arguments.side))
+        loss = torch.stack(list(parts.values())).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 10.0)
+        optimizer.step()
+        step += 1
+        decay = min(0.998, (1 + step) / (10 + step))
+        with torch.no_grad():
+            current = net.state_dict()
+            floats = [name for name, value in mean.items() if value.dtype.is_floating_point]
+            torch._foreach_lerp_([mean[n] for n in floats], [current[n] for n in floats], 1 - decay)
+        for name, value in parts.items():
+            totals[name] = totals.get(name, torch.zeros((), device=device)) + value.detach()
+        counted += 1
+        now = time.monotonic()
+        if now - last > arguments.report:
+            figures = {name: float(value) / counted for name, value in totals.items()}
+            history.append({"step": step, "seconds": spent + now - began, "seen": pool.seen, "rate": rate, **figures})
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+            print(f"{folder.name}: {share:5.1%} step {step}, {pool.seen} pictures made, {shown}", flush=True)
+            totals, counted, last = {}, 0, now
+        if now - saved > arguments.save:
+            _save(checkpoint, net, optimizer, mean, step, spent + now - began, history)
+            saved = now
+    _save(checkpoint, net, optimizer, mean, step, float(arguments.seconds), history)
+    torch.save(mean, folder / "weights.pt")
+    (folder / "history.json").write_text(json.dumps(history, indent=1) + "\n")
+
+
+def _save(path: Path, net, optimizer, mean, step: int, spent: float, history) -> None:  # type: ignore[no-untyped-def]
+    state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "mean": mean}
+    partial = path.with_suffix(".partial")
+    torch.save({**state, "step": step, "spent": spent, "history": history}, partial)
+    partial.replace(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared"))
+    parser.add_argument("--fonts", type=Path, action="append", required=True)
+    parser.add_argument("--out", type=Path, default=Path("build/plates"))
+    parser.add_argument("--fold", type=int, choices=range(-1, FOLDS))
+    parser.add_argument("--seconds", type=float, default=3600)
+    parser.add_argument("--side", type=int, default=416)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--pool", type=int, default=20000)
+    parser.add_argument("--fresh", type=int, default=4, help="steps between two refills of 16 new pictures")
+    parser.add_argument("--start", type=Path, help="an earlier --out: each network goes on from the weights of its own fold")
+    parser.add_argument("--rendered", type=float, default=Settings.rendered)
+    parser.add_argument("--free", type=float, default=Settings.free)
+    parser.add_argument("--signs", type=float, default=Settings.signs)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--report", type=float, default=15, help="seconds between two lines")
+    parser.add_argument("--save", type=float, default=120, help="seconds between two checkpoints")
+    arguments = parser.parse_args()
+    for fold in (range(-1, FOLDS) if arguments.fold is None else [arguments.fold]):
+        train(arguments, fold)
+
+
+if __name__ == "__main__":
+    main()
