@@ -9,6 +9,7 @@ import zipfile
 REQUIRED = (
     "trt_anon/__init__.py",
     "trt_anon/py.typed",
+    "trt_anon/engines/plates/plates.onnx",
     "trt_anon/engines/yunet.toml",
     "trt_anon/calibration/yunet.json",
     "trt_anon/cli/main.py",
@@ -18,10 +19,12 @@ REQUIRED = (
     "trt_anon/preprocess/letterbox.cu",
 )
 ALLOWED = re.compile(
-    r"^trt_anon/.*\.(py|toml|cu|h)$|^trt_anon/cuda/include/host_entry\.cpp$|^trt_anon/cuda/fatbin/[^/]+\.fatbin$"
+    r"^trt_anon/(?!engines/).*\.(py|toml|cu|h)$|^trt_anon/engines/(samples/)?[^/]+\.toml$"
+    r"|^trt_anon/engines/plates/plates\.onnx$|^trt_anon/cuda/include/host_entry\.cpp$"
+    r"|^trt_anon/cuda/fatbin/[^/]+\.fatbin$"
     r"|^trt_anon/calibration/[^/]+\.json$|^trt_anon/py\.typed$|^trt_anon-[^/]+\.dist-info/.*$"
 )
-MAX_BYTES = 2_000_000
+MAX_BYTES = 4_000_000
 
 
 def main(path: str) -> int:

@@ -122,11 +122,14 @@ class Case(NamedTuple):
     give: Mapping[str, object] = {}
 
 
-YUNET = {
-    f"{kind}_{s}": values(1, CELLS[s], width)
-    for kind, width in (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10))
-    for s in (8, 16, 32)
-}
+YUNET, YUNET_PLATE = (
+    {
+        f"{kind}_{s}": values(1, CELLS[s], width)
+        for kind, width in (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", points))
+        for s in (8, 16, 32)
+    }
+    for points in (10, 8)
+)
 SCRFD = {f"{400 + s + i}": values(2 * CELLS[s], width) for i, width in enumerate((1, 4, 10)) for s in (8, 16, 32)}
 CENTERFACE = {
     "hm": values(1, 1, 16, 24),
@@ -141,6 +144,7 @@ CHOSEN = np.array([[0, 1, 3]], np.int64)
 
 CASES = {
     "yunet": Case("yunet", YUNET),
+    "yunet-plate": Case("yunet-plate", YUNET_PLATE),
     "centerface": Case("centerface", CENTERFACE, {"outputs": ("hm", "wh", "reg", "lm")}),
     "retinaface": Case(
         "retinaface",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -402,8 +403,12 @@ def test_what_cannot_be_loaded_says_what_is_missing(tmp_path: Path) -> None:
     empty = Registry(models_dir=tmp_path)
     with pytest.raises(ModelMissing, match="trt-anon models fetch centerface"):
         Anonymizer(detectors=("centerface",), registry=empty)
-    with pytest.raises(ModelMissing, match=r"trt-anon models fetch retinaface-plate.*--detect faces"):
-        Anonymizer(classes=("face", "license_plate"), registry=empty)  # the first of two loads
+    for name in ("yunet", "plates"):
+        shutil.copy(Path(__file__).parents[1] / "engines" / f"{name}.toml", tmp_path)
+    with pytest.raises(ModelMissing, match=r"plates: its file plates/plates.onnx is not here.*--detect faces"):
+        Anonymizer(classes=("face", "license_plate"), registry=Registry(tmp_path, tmp_path))  # the first of two loads
+    with pytest.raises(ModelMissing, match="trt-anon models fetch retinaface-plate"):
+        Anonymizer(classes=("license_plate",), detectors=("retinaface-plate",), registry=empty)
     with pytest.raises(UsageError, match=r"none of the detectors chosen \(yunet\) finds 'license_plate'"):
         Anonymizer(classes=("license_plate",), detectors=("yunet",))
     with pytest.raises(UsageError, match="unknown detector 'nobody'"):

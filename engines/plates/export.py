@@ -1,6 +1,6 @@
 """Write the final network as ONNX: batch norms folded, batch, height and width free.
 
-    python engines/plates/export.py --weights build/plates/final/weights.pt --onnx plates.onnx
+python engines/plates/export.py --weights build/plates/final/weights.pt --onnx plates.onnx
 """
 
 from __future__ import annotations
@@ -11,6 +11,19 @@ from pathlib import Path
 import onnx
 import torch
 from network import OUTPUT_NAMES, PlateNet
+from torch import Tensor, nn
+
+
+class Exported(nn.Module):
+    """The network without the centre of a plate, which only training looks at."""
+
+    def __init__(self, net: PlateNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        made = self.net(pixels)
+        return (*made[:9], *(points[..., :8] for points in made[9:]))
 
 
 def main() -> None:
@@ -24,7 +37,7 @@ def main() -> None:
     free = {0: "batch", 2: "height", 3: "width"}
     axes = {"input": free} | {name: {0: "batch", 1: f"cells_{name.split('_')[1]}"} for name in OUTPUT_NAMES}
     torch.onnx.export(
-        net,
+        Exported(net).eval(),
         (torch.zeros(1, 3, 320, 416),),
         str(arguments.onnx),
         input_names=["input"],

@@ -1,71 +1,90 @@
-"""Judge the folds' networks: each real picture by the one that has not seen it, and pictures without plates.
+"""Judge the folds' networks: each real picture by the one that has not seen it, pictures without plates, rendered plates.
 
-    python engines/plates/judge.py --data ../shared --out build/plates --result build/plates/judged.json
+    python engines/plates/judge.py --data ../shared --networks build/plates --result engines/plates/judged.json
 
-Prints recall at IoU 0.3, cover of the grown region (boxes, and quadrilaterals of the corners), by width of the plate, and false
-positives per picture, for several thresholds and input sizes.
+`--networks` holds fold0.onnx to fold2.onnx, from `export.py`. Runs on OpenVINO, with the decoding of the library. Figures per
+threshold: recall at IoU 0.3, also by width of the plate; the share of plates of which 75% and 90% lie under grown boxes
+(box and corners together), and under grown quadrilaterals of the corners; boxes on no plate per picture.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
+import openvino
 from data import FOLDS, fold_of, load_cars, load_others
-from network import PlateNet, decode, grid
-from scenes import Photo
+from render import DESIGNS, Fonts
+from scenes import Photo, SceneMaker, Settings
+
+from trt_anon.detect.yunet import YuNetPlate
 
 BUCKETS = ((8, 16), (16, 32), (32, 64), (64, 10000))
-GROW = 1.2
+GROWTHS = (1.2, 1.3, 1.4, 1.5)
+THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+FLOOR = 0.08
+RENDERED_SIDE_PX = 640
 
 
 @dataclass(frozen=True)
 class Found:
+    """boxes (N, 4), quads (N, 4, 2), scores (N,), the best first, in pixels of the picture."""
+
     boxes: np.ndarray
     quads: np.ndarray
     scores: np.ndarray
 
 
-def load_net(path: Path, device: torch.device) -> PlateNet:
-    net = PlateNet()
-    net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return net.to(device).eval()
+class Network:
+    """A fold's network on OpenVINO, in FP32."""
+
+    def __init__(self, file: Path, threads: int = 2) -> None:
+        properties = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+        self.model = openvino.Core().compile_model(str(file), "CPU", properties)
+        self.family = YuNetPlate()
+
+    def find(self, pixels: np.ndarray, long_side: int) -> Found:
+        """All boxes above FLOOR in an RGB picture brought to a longer side, before suppression."""
+        height, width, _ = pixels.shape
+        scale = long_side / max(height, width)
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        small = cv2.resize(pixels, (max(round(width * scale), 1), max(round(height * scale), 1)), interpolation=method)
+        rows, columns = (-(-side // 32) * 32 for side in small.shape[:2])
+        padded = np.zeros((1, 3, rows, columns), np.float32)
+        padded[0, :, : small.shape[0], : small.shape[1]] = small[..., ::-1].transpose(2, 0, 1)
+        made = self.model(padded)
+        outputs = {name: made[name] for name in self.family.output_names}
+        (found,) = self.family.decode(outputs, (rows, columns), FLOOR)
+        assert found.landmarks is not None
+        return Found(found.boxes_xyxy / scale, found.landmarks / scale, found.scores)
 
 
-@torch.no_grad()
-def detect(net: PlateNet, pixels: np.ndarray, long_side: int, device: torch.device, floor: float = 0.02) -> Found:
-    height, width, _ = pixels.shape
-    scale = long_side / max(height, width)
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    small = cv2.resize(pixels, (max(round(width * scale), 1), max(round(height * scale), 1)), interpolation=method)
-    padded = np.zeros((-(-small.shape[0] // 32) * 32, -(-small.shape[1] // 32) * 32, 3), np.uint8)
-    padded[: small.shape[0], : small.shape[1]] = small[..., ::-1]
-    made = net(torch.from_numpy(padded).to(device).permute(2, 0, 1)[None].float())
-    places, strides = grid(padded.shape[0], padded.shape[1], device)
-    score = (torch.cat(made[0:3], 1) * torch.cat(made[3:6], 1))[0, :, 0].sqrt()
-    boxes, points = decode(torch.cat(made[6:9], 1), torch.cat(made[9:12], 1), places, strides)
-    kept = torch.nonzero(score > floor)[:, 0]
-    order = kept[score[kept].argsort(descending=True)][:500]
-    b, q, s = boxes[0, order].cpu().numpy() / scale, points[0, order, :4].cpu().numpy() / scale, score[order].cpu().numpy()
-    chosen = []
-    for n in range(len(s)):
-        if all(iou(b[n], b[m]) < 0.4 for m in chosen):
+def together(passes: Sequence[Found], overlap: float = 0.4) -> Found:
+    """The boxes of several passes after suppression."""
+    boxes, quads, scores = (np.concatenate([getattr(p, n) for p in passes]) for n in ("boxes", "quads", "scores"))
+    order = np.argsort(-scores, kind="stable")[:2000]
+    boxes, quads, scores = boxes[order], quads[order], scores[order]
+    chosen, left = [], np.ones(len(scores), bool)
+    for n in range(len(scores)):
+        if left[n]:
             chosen.append(n)
-    return Found(b[chosen], q[chosen], s[chosen])
+            left &= overlaps(boxes[n], boxes) < overlap
+    return Found(boxes[chosen], quads[chosen], scores[chosen])
 
 
-def iou(one: np.ndarray, other: np.ndarray) -> float:
-    low, high = np.maximum(one[:2], other[:2]), np.minimum(one[2:], other[2:])
-    inner = float(np.clip(high - low, 0, None).prod())
-    return inner / (float((one[2:] - one[:2]).prod() + (other[2:] - other[:2]).prod()) - inner + 1e-9)
+def overlaps(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The IoU of a box with each of others."""
+    low, high = np.maximum(one[:2], others[:, :2]), np.minimum(one[2:], others[:, 2:])
+    inner = np.clip(high - low, 0, None).prod(axis=1)
+    return inner / ((one[2:] - one[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - inner + 1e-9)
 
 
-def covered(box: np.ndarray, shapes: list[np.ndarray]) -> float:
+def covered(box: np.ndarray, shapes: Sequence[np.ndarray]) -> float:
     """The share of a box that polygons cover."""
     x0, y0, x1, y1 = box
     unit = 64 / max(x1 - x0, y1 - y0, 1e-3)
@@ -76,64 +95,99 @@ def covered(box: np.ndarray, shapes: list[np.ndarray]) -> float:
     return float(mask.mean())
 
 
-def _grown(points: np.ndarray) -> np.ndarray:
-    centre = points.mean(axis=0)
-    return (points - centre) * GROW + centre
+def _grown(points: np.ndarray, growth: float) -> np.ndarray:
+    centre = (points.min(axis=0) + points.max(axis=0)) / 2
+    return (points - centre) * growth + centre
 
 
-def _box_points(box: np.ndarray) -> np.ndarray:
+def _corners(box: np.ndarray) -> np.ndarray:
     x0, y0, x1, y1 = box
     return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
 
 
-def judge(photos: list[Photo], found: list[Found], threshold: float) -> dict[str, object]:
-    hits, covers, quad_covers, widths, wrong = [], [], [], [], 0
+def judge(photos: Sequence[Photo], found: Sequence[Found], threshold: float) -> dict[str, object]:
+    """The figures of a set of pictures at a threshold."""
+    hits, widths, wrong = [], [], 0
+    covers: dict[tuple[str, float], list[float]] = {(kind, g): [] for kind in ("box", "quad") for g in GROWTHS}
     for photo, result in zip(photos, found, strict=True):
         kept = result.scores >= threshold
         boxes, quads = result.boxes[kept], result.quads[kept]
         for truth in photo.boxes:
-            hits.append(any(iou(truth, box) >= 0.3 for box in boxes))
-            covers.append(covered(truth, [_grown(_box_points(box)) for box in boxes]))
-            quad_covers.append(covered(truth, [_grown(quad) for quad in quads]))
+            hits.append(bool((overlaps(truth, boxes) >= 0.3).any()))
             widths.append(truth[2] - truth[0])
-        wrong += sum(all(iou(truth, box) < 0.3 for truth in photo.boxes) for box in boxes)
-    hit, cover, quad, width = map(np.array, (hits, covers, quad_covers, widths))
-    figures: dict[str, object] = {"pictures": len(photos), "plates": len(hits), "wrong_per_picture": wrong / len(photos)}
-    if len(hits):
-        figures |= {"recall_iou30": hit.mean(), "cover75": (cover >= 0.75).mean(), "cover90": (cover >= 0.9).mean()}
-        figures |= {"quad_cover75": (quad >= 0.75).mean(), "quad_cover90": (quad >= 0.9).mean()}
+            for growth in GROWTHS:
+                covers["box", growth].append(covered(truth, [_grown(_corners(box), growth) for box in boxes]))
+                covers["quad", growth].append(covered(truth, [_grown(quad, growth) for quad in quads]))
+        wrong += sum(not len(photo.boxes) or bool((overlaps(box, photo.boxes) < 0.3).all()) for box in boxes)
+    figures: dict[str, object] = {"pictures": len(photos), "plates": len(hits)}
+    figures["wrong_per_picture"] = round(wrong / len(photos), 3)
+    if hits:
+        hit, width = np.array(hits), np.array(widths)
+        figures["recall_iou30"] = round(float(hit.mean()), 4)
+        for (kind, growth), shares in covers.items():
+            both = [round(float((np.array(shares) >= least).mean()), 4) for least in (0.75, 0.9)]
+            figures[f"{kind}_grown_{growth}_cover75_cover90"] = both
         for low, high in BUCKETS:
             inside = (width >= low) & (width < high)
             if inside.any():
-                figures[f"recall_{low}_{high}"] = [float(hit[inside].mean()), int(inside.sum())]
-    return {k: float(v) if isinstance(v, np.floating) else v for k, v in figures.items()}
+                figures[f"recall_{low}_{high}_px"] = [round(float(hit[inside].mean()), 4), int(inside.sum())]
+    return figures
+
+
+def rendered(cars: Sequence[Photo], fonts: Fonts, design: str, fold: int, count: int) -> list[Photo]:
+    """Pictures of cars of the fold with plates of one design; seeds that training does not use."""
+    settings = Settings(RENDERED_SIDE_PX, rendered=1, free=0, painted_over=0, signs=0, mosaic=0, design=design)
+    maker = SceneMaker([car for car in cars if fold_of(car.name) == fold], [], fonts, settings)
+    rng = np.random.default_rng((2026, fold, sorted(DESIGNS).index(design)))
+    photos = []
+    for n in range(count):
+        sample = maker.sample(rng)
+        boxes = np.concatenate((sample.quads.min(axis=1), sample.quads.max(axis=1)), axis=1).clip(0, RENDERED_SIDE_PX)
+        photos.append(Photo(sample.pixels, boxes, f"{design}/{fold}/{n}"))
+    return photos
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared"))
-    parser.add_argument("--out", type=Path, default=Path("build/plates"))
+    parser.add_argument("--networks", type=Path, default=Path("build/plates"))
     parser.add_argument("--result", type=Path)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[640, 1280])
-    parser.add_argument("--thresholds", type=float, nargs="+", default=[0.1, 0.2, 0.3, 0.4, 0.5])
+    parser.add_argument("--fonts", type=Path, action="append", default=[], help="judge rendered plates too")
+    parser.add_argument("--rendered", type=int, default=15, help="rendered pictures of each design and fold")
+    parser.add_argument("--sizes", nargs="+", default=["640", "1280", "640+1280"], help="longer sides; + joins passes")
+    parser.add_argument("--sets", nargs="+", default=["carplate433", "robertlucian107", "no_plates"])
+    parser.add_argument("--others", type=int, default=120, help="pictures without plates")
     arguments = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    nets = [Network(arguments.networks / f"fold{fold}.onnx") for fold in range(FOLDS)]
     cars = load_cars(arguments.data)
-    nets = [load_net(arguments.out / f"fold{fold}" / "weights.pt", device) for fold in range(FOLDS)]
-    sets = {name: [p for p in cars if p.name.startswith(name + "/")] for name in ("carplate433", "robertlucian107")}
-    sets["robertlucian_train"] = [p for p in cars if p.name.startswith("robertlucian_train/")]
+    sides = sorted({int(side) for size in arguments.sizes for side in size.split("+")})
     results: dict[str, object] = {}
-    for size in arguments.sizes:
-        for name, photos in sets.items():
-            found = [detect(nets[fold_of(photo.name)], photo.pixels, size, device) for photo in photos]
-            for threshold in arguments.thresholds:
-                results[f"{name} {size} {threshold}"] = judge(photos, found, threshold)
-        photos = load_others(arguments.data)[1]
-        found = [detect(nets[n % FOLDS], photo.pixels, size, device) for n, photo in enumerate(photos)]
-        for threshold in arguments.thresholds:
-            results[f"no_plates {size} {threshold}"] = judge(photos, found, threshold)
-    for key, figures in results.items():
-        print(key, json.dumps(figures), flush=True)
+
+    def note(name: str, photos: Sequence[Photo], found: Sequence[Found]) -> None:
+        for threshold in THRESHOLDS:
+            results[f"{name} at {threshold}"] = figures = judge(photos, found, threshold)
+            print(f"{name} at {threshold}", json.dumps(figures), flush=True)
+
+    for name in arguments.sets:
+        if name == "no_plates":
+            photos = load_others(arguments.data)[1]
+            photos = photos[:: max(len(photos) // arguments.others, 1)]
+            chosen = [nets[n % FOLDS] for n in range(len(photos))]
+        else:
+            photos = [photo for photo in cars if photo.name.startswith(name + "/")]
+            chosen = [nets[fold_of(photo.name)] for photo in photos]
+        passes = {s: [net.find(p.pixels, s) for net, p in zip(chosen, photos, strict=True)] for s in sides}
+        for size in arguments.sizes:
+            per_size = [passes[int(side)] for side in size.split("+")]
+            note(f"{name} {size}", photos, [together(parts) for parts in zip(*per_size, strict=True)])
+    for design in DESIGNS if arguments.fonts else ():
+        fonts = Fonts(arguments.fonts)
+        photos, found = [], []
+        for fold in range(FOLDS):
+            drawn = rendered(cars, fonts, design, fold, arguments.rendered)
+            photos += drawn
+            found += [together([nets[fold].find(photo.pixels, RENDERED_SIDE_PX)]) for photo in drawn]
+        note(f"rendered {design} {RENDERED_SIDE_PX}", photos, found)
     if arguments.result:
         arguments.result.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -29,7 +29,10 @@ def ciou(made: Tensor, wanted: Tensor) -> Tensor:
     iou = inner / (size_m.prod(-1) + size_w.prod(-1) - inner + 1e-7)
     around = torch.maximum(made[:, 2:], wanted[:, 2:]) - torch.minimum(made[:, :2], wanted[:, :2])
     apart = ((made[:, :2] + made[:, 2:] - wanted[:, :2] - wanted[:, 2:]) ** 2).sum(-1) / 4
-    shape_w, shape_m = torch.atan(size_w[:, 0] / (size_w[:, 1] + 1e-7)), torch.atan(size_m[:, 0] / (size_m[:, 1] + 1e-7))
+    shape_w, shape_m = (
+        torch.atan(size_w[:, 0] / (size_w[:, 1] + 1e-7)),
+        torch.atan(size_m[:, 0] / (size_m[:, 1] + 1e-7)),
+    )
     bent = 4 / torch.pi**2 * (shape_w - shape_m) ** 2
     weight = bent.detach() / (1 - iou.detach() + bent.detach() + 1e-7)
     return iou - apart / ((around**2).sum(-1) + 1e-7) - weight * bent
@@ -59,13 +62,17 @@ def assign(scores: Tensor, boxes: Tensor, wanted: Tensor, there: Tensor, places:
     )
     count = iou.masked_fill(~allowed, 0).topk(min(CANDIDATES, iou.shape[-1]), dim=-1).values.sum(-1).int().clamp(min=2)
     order = cost.argsort(dim=-1)
-    rank = torch.empty_like(order).scatter_(-1, order, torch.arange(order.shape[-1], device=order.device).expand_as(order))
+    rank = torch.empty_like(order).scatter_(
+        -1, order, torch.arange(order.shape[-1], device=order.device).expand_as(order)
+    )
     chosen = (rank < count[..., None]) & allowed
     best = cost.masked_fill(~chosen, torch.inf).min(dim=1)
     return torch.where(torch.isfinite(best.values), best.indices, torch.full_like(best.indices, -1))
 
 
-def losses(made: tuple[Tensor, ...], quads: Tensor, there: Tensor, exact: Tensor, side: tuple[int, int]) -> dict[str, Tensor]:
+def losses(
+    made: tuple[Tensor, ...], quads: Tensor, there: Tensor, exact: Tensor, side: tuple[int, int]
+) -> dict[str, Tensor]:
     """The parts of the loss of a batch. quads: (N, G, 4, 2) in pixels; there, exact: (N, G)."""
     cls, obj = torch.cat(made[0:3], 1)[..., 0].float(), torch.cat(made[3:6], 1)[..., 0].float()
     bbox, kps = torch.cat(made[6:9], 1).float(), torch.cat(made[9:12], 1).float()
@@ -81,7 +88,10 @@ def losses(made: tuple[Tensor, ...], quads: Tensor, there: Tensor, exact: Tensor
     weight = torch.where(target > 0, 1.0, 0.75)
     probability = obj.sigmoid()
     focus = torch.where(target > 0, (1 - probability).detach() ** 1.5 * 2, probability.detach() ** 1.5)
-    found = {"obj": (functional.binary_cross_entropy_with_logits(obj, target, reduction="none") * focus * weight).sum() / number}
+    found = {
+        "obj": (functional.binary_cross_entropy_with_logits(obj, target, reduction="none") * focus * weight).sum()
+        / number
+    }
     quality = ciou(boxes[image, cell], wanted[image, plates])
     overlap = quality.detach().clamp(0, 1)
     found["cls"] = functional.binary_cross_entropy_with_logits(cls[image, cell], overlap, reduction="sum") / number

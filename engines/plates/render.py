@@ -40,7 +40,9 @@ class Fonts:
         self.latin = [f for f in self.latin if "italic" not in f.name.lower() and "wqy" not in f.name.lower()]
         self.cjk = [f for f in files if "wqy" in f.name.lower() or "cjk" in f.name.lower()]
         if not self.latin:
-            raise SystemExit(f"no sans-serif fonts in {', '.join(map(str, folders))}: install fonts-dejavu, fonts-liberation")
+            raise SystemExit(
+                f"no sans-serif fonts in {', '.join(map(str, folders))}: install fonts-dejavu, fonts-liberation"
+            )
 
     def pick(self, rng: np.random.Generator, size: int, *, cjk: bool = False) -> ImageFont.FreeTypeFont:
         files = self.cjk if cjk and self.cjk else self.latin
@@ -66,7 +68,13 @@ class Canvas:
         return self.image.size
 
     def text(
-        self, words: str, box: tuple[float, float, float, float], colour: Colour, *, cjk: bool = False, fit: float = 0.95
+        self,
+        words: str,
+        box: tuple[float, float, float, float],
+        colour: Colour,
+        *,
+        cjk: bool = False,
+        fit: float = 0.95,
     ) -> None:
         """Text stretched to fill a box given in shares of the plate."""
         if not words.strip():
@@ -100,7 +108,9 @@ class Canvas:
 
 def _letters(rng: np.random.Generator, pattern: str) -> str:
     """A text for a pattern: A a letter, 0 a digit, the rest as it is."""
-    return "".join(rng.choice(list(LATIN)) if c == "A" else rng.choice(list(DIGITS)) if c == "0" else c for c in pattern)
+    return "".join(
+        rng.choice(list(LATIN)) if c == "A" else rng.choice(list(DIGITS)) if c == "0" else c for c in pattern
+    )
 
 
 def _any(rng: np.random.Generator, *patterns: str) -> str:
@@ -127,7 +137,18 @@ def european(rng: np.random.Generator, fonts: Fonts) -> Canvas:
     if rng.random() < 0.3:
         plate.fill((0.915, 0, 1, 1), BLUE)
         right = 0.9
-    words = _any(rng, "AA 000 AA", "A AA 0000", "AA-00-00", "00-AAA-0", "0 AA 0000", "AAA 000", "AA 00000", "AA AA 000", "0000 AAA")
+    words = _any(
+        rng,
+        "AA 000 AA",
+        "A AA 0000",
+        "AA-00-00",
+        "00-AAA-0",
+        "0 AA 0000",
+        "AAA 000",
+        "AA 00000",
+        "AA AA 000",
+        "0000 AAA",
+    )
     plate.text(words, (left, 0.14, right, 0.86), BLACK if rng.random() < 0.95 else (150, 20, 20))
     if rng.random() < 0.7:
         plate.border(BLACK, int(rng.integers(1, 4)))
@@ -136,7 +157,9 @@ def european(rng: np.random.Generator, fonts: Fonts) -> Canvas:
 
 def european_two_lines(rng: np.random.Generator, fonts: Fonts) -> Canvas:
     """280 x 200 or 340 x 220 mm."""
-    plate = _canvas(rng, fonts, float(rng.choice([280 / 200, 340 / 220, 255 / 165])), WHITE if rng.random() < 0.8 else YELLOW, 150)
+    plate = _canvas(
+        rng, fonts, float(rng.choice([280 / 200, 340 / 220, 255 / 165])), WHITE if rng.random() < 0.8 else YELLOW, 150
+    )
     left = 0.04
     if rng.random() < 0.6:
         plate.fill((0, 0, 0.14, 0.5), BLUE)
@@ -173,7 +196,9 @@ def american(rng: np.random.Generator, fonts: Fonts) -> Canvas:
     ink: Colour = (240, 240, 235) if dark else tuple(int(v) for v in rng.integers(0, 110, 3))  # type: ignore[assignment]
     small: Colour = ink if rng.random() < 0.5 else tuple(int(v) for v in rng.integers(0, 150, 3))  # type: ignore[assignment]
     plate.text(_letters(rng, "A" * int(rng.integers(4, 11))), (0.2, 0.04, 0.8, 0.22), small)
-    plate.text(_any(rng, "AAA 0000", "0AAA000", "AAA-000", "000 AAA", "AA 00000", "AAA0000"), (0.05, 0.28, 0.95, 0.76), ink)
+    plate.text(
+        _any(rng, "AAA 0000", "0AAA000", "AAA-000", "000 AAA", "AA 00000", "AAA0000"), (0.05, 0.28, 0.95, 0.76), ink
+    )
     if rng.random() < 0.7:
         plate.text(_letters(rng, "AAAA AAAAA"), (0.22, 0.82, 0.78, 0.95), small)
     if rng.random() < 0.4:
@@ -327,7 +352,9 @@ def _worn(flat: Picture, rng: np.random.Generator) -> Picture:
         for x in (rng.uniform(0.04, 0.25), rng.uniform(0.75, 0.96)):
             place = (int(x * width), int(rng.choice([0.08, 0.5, 0.9], p=[0.4, 0.3, 0.3]) * height))
             shade = int(rng.integers(60, 230))
-            cv2.circle(worn, place, max(int(height * rng.uniform(0.02, 0.06)), 1), (shade, shade, shade), -1, cv2.LINE_AA)
+            cv2.circle(
+                worn, place, max(int(height * rng.uniform(0.02, 0.06)), 1), (shade, shade, shade), -1, cv2.LINE_AA
+            )
     return worn
 
 
@@ -340,7 +367,9 @@ def sign(rng: np.random.Generator, fonts: Fonts) -> Picture:
         canvas.text(_letters(rng, "A" * int(rng.integers(5, 14))), (0.04, 0.1, 0.96, 0.9), ink)  # type: ignore[arg-type]
     elif kind == 1:  # a telephone number or an address on a van
         canvas = _canvas(rng, fonts, float(rng.uniform(6, 10)), paper)  # type: ignore[arg-type]
-        canvas.text(_any(rng, "0000 000 000", "(000) 000-0000", "www.AAAAAA.AA", "00 00 00 00 00"), (0.02, 0.1, 0.98, 0.9), ink)  # type: ignore[arg-type]
+        canvas.text(
+            _any(rng, "0000 000 000", "(000) 000-0000", "www.AAAAAA.AA", "00 00 00 00 00"), (0.02, 0.1, 0.98, 0.9), ink
+        )  # type: ignore[arg-type]
     elif kind == 2:  # a street sign of several lines
         canvas = _canvas(rng, fonts, float(rng.uniform(0.8, 2.5)), paper, 160)  # type: ignore[arg-type]
         lines = int(rng.integers(3, 6))

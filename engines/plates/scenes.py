@@ -28,7 +28,7 @@ class Settings:
 
     rendered: those whose plates are replaced by rendered ones. free: those without a car that get rendered plates.
     painted_over: cars whose plates are gone. signs: pictures with things that look like plates. mosaic: pictures put
-    together from four smaller ones.
+    together from four smaller ones. design: all rendered plates are of this one, else of all.
     """
 
     side_px: int = 416
@@ -39,6 +39,7 @@ class Settings:
     mosaic: float = 0.4
     least_px: float = 7.0
     most_px: float = 320.0
+    design: str | None = None
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,9 @@ class SceneMaker:
             boxes.append((*points.min(axis=0), *points.max(axis=0)))
         return pixels, np.array(boxes, np.float32).reshape(-1, 4)
 
-    def _with_plates(self, rng: np.random.Generator, pixels: Picture, boxes: Floats) -> tuple[Points, NDArray[np.bool_]]:
+    def _with_plates(
+        self, rng: np.random.Generator, pixels: Picture, boxes: Floats
+    ) -> tuple[Points, NDArray[np.bool_]]:
         """The plates of a view: as they are, each replaced by a rendered one that hides it, or all painted over."""
         action = rng.random()
         if action < self.settings.painted_over:
@@ -211,7 +214,7 @@ class SceneMaker:
                 quads.append(_corners(box))
                 exact.append(False)
                 continue
-            thing = plate(rng, self.fonts)
+            thing = plate(rng, self.fonts, self.settings.design)
             width, height = box[2] - box[0], box[3] - box[1]
             aspect = thing.shape[1] / thing.shape[0]
             quad = _turned(rng, float(width * 1.08), aspect)
@@ -235,7 +238,7 @@ class SceneMaker:
         """Rendered plates on anything, on a dark or painted sheet that stands for a bumper."""
         side, quads = pixels.shape[0], []
         for _ in range(int(rng.integers(1, 4))):
-            thing = plate(rng, self.fonts)
+            thing = plate(rng, self.fonts, self.settings.design)
             most = min(self.settings.most_px, 0.7 * side)
             width = float(np.exp(rng.uniform(np.log(self.settings.least_px), np.log(most))))
             quad = _turned(rng, width, thing.shape[1] / thing.shape[0])

@@ -177,7 +177,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--pool", type=int, default=20000)
     parser.add_argument("--fresh", type=int, default=4, help="steps between two refills of 16 new pictures")
-    parser.add_argument("--start", type=Path, help="an earlier --out: each network goes on from the weights of its own fold")
+    parser.add_argument(
+        "--start", type=Path, help="an earlier --out: each network goes on from the weights of its own fold"
+    )
     parser.add_argument("--rendered", type=float, default=Settings.rendered)
     parser.add_argument("--free", type=float, default=Settings.free)
     parser.add_argument("--signs", type=float, default=Settings.signs)
@@ -185,7 +187,7 @@ def main() -> None:
     parser.add_argument("--report", type=float, default=15, help="seconds between two lines")
     parser.add_argument("--save", type=float, default=120, help="seconds between two checkpoints")
     arguments = parser.parse_args()
-    for fold in (range(-1, FOLDS) if arguments.fold is None else [arguments.fold]):
+    for fold in range(-1, FOLDS) if arguments.fold is None else [arguments.fold]:
         train(arguments, fold)
 
 

@@ -23,13 +23,13 @@ def made_up_outputs(name: str, seed: int = 0, input_hw: tuple[int, int] = INPUT_
     def put(key, *shape, low=-1.5, high=1.5):
         outputs[key] = rng.uniform(low, high, (batch, *shape)).astype(np.float32)
 
-    if name == "yunet":
+    if name.startswith("yunet"):
         for stride in (8, 16, 32):
             count = (height // stride) * (width // stride)
             put(f"cls_{stride}", count, 1, low=-0.2, high=1.2)
             put(f"obj_{stride}", count, 1, low=-0.2, high=1.2)
             put(f"bbox_{stride}", count, 4)
-            put(f"kps_{stride}", count, 10)
+            put(f"kps_{stride}", count, 8 if name == "yunet-plate" else 10)
     elif name == "centerface":
         grid = (height // 4, width // 4)
         put("537", 1, *grid, low=0, high=1)
@@ -49,7 +49,7 @@ def loop(name: str, outputs: dict[str, np.ndarray], image: int, input_hw: tuple[
     """(score, box, points) of each candidate of one image, one number at a time."""
     height, width = input_hw
     out = {key: value[image].astype(float) for key, value in outputs.items()}
-    if name == "yunet":
+    if name.startswith("yunet"):
         for s in (8, 16, 32):
             for row in range(height // s):
                 for column in range(width // s):
@@ -60,8 +60,12 @@ def loop(name: str, outputs: dict[str, np.ndarray], image: int, input_hw: tuple[
                     dx, dy, lw, lh = out[f"bbox_{s}"][i]
                     cx, cy, w, h = (column + dx) * s, (row + dy) * s, math.exp(lw) * s, math.exp(lh) * s
                     k = out[f"kps_{s}"][i]
-                    points = [((column + k[2 * j]) * s, (row + k[2 * j + 1]) * s) for j in range(5)]
-                    yield score, (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2), points
+                    points = [((column + k[2 * j]) * s, (row + k[2 * j + 1]) * s) for j in range(len(k) // 2)]
+                    box = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
+                    if name == "yunet-plate":
+                        xs, ys = zip(*points, strict=True)
+                        box = (min(box[0], *xs), min(box[1], *ys), max(box[2], *xs), max(box[3], *ys))
+                    yield score, box, points
     elif name == "centerface":
         for row in range(height // 4):
             for column in range(width // 4):
@@ -96,7 +100,7 @@ def loop(name: str, outputs: dict[str, np.ndarray], image: int, input_hw: tuple[
         assert i == len(out[conf])
 
 
-@pytest.fixture(params=["centerface", "retinaface", "retinaface-plate", "yunet"])
+@pytest.fixture(params=["centerface", "retinaface", "retinaface-plate", "yunet", "yunet-plate"])
 def family(request) -> Family:
     return get_family(request.param)
 
@@ -197,9 +201,11 @@ def test_values_that_are_not_finite_are_refused_wherever_they_matter(family, bad
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_size_that_is_not_finite_is_refused(family, bad):
-    name, width = {"yunet": ("bbox_8", (..., 2)), "centerface": ("538", (slice(None), 1))}.get(
-        family.name, (family.output_names[0], (..., 2))
-    )
+    name, width = {
+        "yunet": ("bbox_8", (..., 2)),
+        "yunet-plate": ("bbox_8", (..., 2)),
+        "centerface": ("538", (slice(None), 1)),
+    }.get(family.name, (family.output_names[0], (..., 2)))
     outputs = made_up_outputs(family.name)
     outputs[name][width] = bad
     with pytest.raises(ModelError, match="boxes that are not finite"):
@@ -207,7 +213,7 @@ def test_a_size_that_is_not_finite_is_refused(family, bad):
 
 
 def test_one_bad_score_below_all_others_is_refused(family):
-    name = {"yunet": "cls_16", "centerface": "537"}.get(family.name, family.output_names[1])
+    name = {"yunet": "cls_16", "yunet-plate": "cls_16", "centerface": "537"}.get(family.name, family.output_names[1])
     outputs = made_up_outputs(family.name)
     outputs[name].reshape(-1)[3] = np.nan
     with pytest.raises(ModelError, match="scores that are not finite"):
@@ -215,7 +221,7 @@ def test_one_bad_score_below_all_others_is_refused(family):
 
 
 def test_a_box_that_overflows_is_refused(family):
-    sizes = {"yunet": "bbox_8", "centerface": "538"}.get(family.name, family.output_names[0])
+    sizes = {"yunet": "bbox_8", "yunet-plate": "bbox_8", "centerface": "538"}.get(family.name, family.output_names[0])
     outputs = made_up_outputs(family.name)
     outputs[sizes][...] = 1e4
     with pytest.raises(ModelError, match="not finite"):

@@ -35,7 +35,7 @@ from trt_anon.detect.yolov3 import YoloV3, yolov4
 from trt_anon.detect.yolov5 import YoloV5
 from trt_anon.detect.yolov8 import YoloV8
 from trt_anon.detect.yolox import YoloX
-from trt_anon.detect.yunet import YuNet
+from trt_anon.detect.yunet import YuNet, YuNetPlate
 from trt_anon.errors import ModelError, UsageError
 
 STRICT = HostOptions(seed=11, poison=255, check=True)
@@ -79,13 +79,16 @@ def last(*arrays: np.ndarray) -> np.ndarray:
     return np.concatenate(arrays, axis=-1)
 
 
-def yunet(m: Maker) -> Outputs:
-    made: Outputs = {}
-    for rows, columns, s in m.grids():
-        n = rows * columns
-        made |= {f"cls_{s}": m.probability(n, 1) * 1.2, f"obj_{s}": m.probability(n, 1) + 0.2}
-        made |= {f"bbox_{s}": m.value(n, 4), f"kps_{s}": m.value(n, 10)}
-    return made
+def yunet(marks: int) -> Callable[[Maker], Outputs]:
+    def make(m: Maker) -> Outputs:
+        made: Outputs = {}
+        for rows, columns, s in m.grids():
+            n = rows * columns
+            made |= {f"cls_{s}": m.probability(n, 1) * 1.2, f"obj_{s}": m.probability(n, 1) + 0.2}
+            made |= {f"bbox_{s}": m.value(n, 4), f"kps_{s}": m.value(n, 2 * marks)}
+        return made
+
+    return make
 
 
 def centerface(m: Maker) -> Outputs:
@@ -204,7 +207,8 @@ def finished(offset: int, filled: bool) -> Callable[[Maker], Outputs]:
 
 V5 = {"anchors_px": YoloV5().anchors_px}
 CASES: Mapping[str, tuple[Family, Callable[[Maker], Outputs]]] = {
-    "yunet": (YuNet(), yunet),
+    "yunet": (YuNet(), yunet(5)),
+    "yunet-plate": (YuNetPlate(), yunet(4)),
     "centerface": (CenterFace(), centerface),
     "retinaface": (get_family("retinaface"), retinaface(5, "output0", "output1", "output2")),
     "retinaface-plate": (get_family("retinaface-plate"), retinaface(4, "loc", "conf", "landms")),
@@ -518,6 +522,7 @@ def break_image(outputs: Outputs, key: str, at: tuple[int, ...], value: float) -
         ("yunet", "obj_32", (0, 0), np.inf, Status.NOT_FINITE),
         ("yunet", "bbox_16", (slice(None), 2), 2e5, Status.NOT_FINITE),  # its exp is infinite
         ("yunet", "kps_8", (slice(None), 9), -np.inf, Status.NOT_FINITE),
+        ("yunet-plate", "kps_8", (slice(None), 7), np.nan, Status.NOT_FINITE),
         ("retinaface", "output1", (7, 0), 1.5, Status.NOT_A_PROBABILITY),  # of the background
         ("retinaface", "output0", (slice(None), 3), -np.inf, Status.NOT_FINITE),  # its exp would be 0
         ("centerface", "537", (0, 2, 2), -0.1, Status.NOT_A_PROBABILITY),

@@ -7,9 +7,11 @@ import importlib.util
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image
 from skimage import data
 
 from trt_anon.detect.families import get_family
@@ -92,3 +94,64 @@ def test_retinaface_finds_the_astronaut(data_dir):
     found = detect(data_dir / "models" / "retinaface_mnet025.onnx", "retinaface", astronaut(), 0.6)
     assert_astronaut(found)
     assert found.scores[0] > 0.99
+
+
+PLATES_FILE = Path(__file__).parents[2] / "engines" / "plates" / "plates.onnx"
+
+
+def with_plate(quad_px: list[tuple[int, int]]) -> Frame:
+    """The astronaut with a drawn plate in these corners."""
+    flat = np.full((66, 312, 3), 235, np.uint8)
+    cv2.rectangle(flat, (0, 0), (24, 65), (20, 58, 150), -1)
+    cv2.rectangle(flat, (1, 1), (310, 64), (20, 20, 25), 2)
+    cv2.putText(flat, "KR 407 ZE", (34, 52), cv2.FONT_HERSHEY_SIMPLEX, 1.6, (20, 20, 25), 6, cv2.LINE_AA)
+    matrix = cv2.getPerspectiveTransform(
+        np.array([(0, 0), (312, 0), (312, 66), (0, 66)], np.float32), np.array(quad_px, np.float32)
+    )
+    inside = cv2.warpPerspective(np.full((66, 312), 255, np.uint8), matrix, (512, 512)) > 127
+    pixels = data.astronaut().copy()
+    pixels[inside] = cv2.warpPerspective(flat, matrix, (512, 512), flags=cv2.INTER_AREA)[inside]
+    return Frame((pixels,), PIXEL_FORMATS["rgb24"], 512, 512)
+
+
+@pytest.mark.parametrize(
+    "quad",
+    [
+        [(180, 360), (330, 372), (328, 406), (181, 392)],
+        [(300, 420), (420, 408), (420, 440), (300, 446)],
+        [(60, 300), (110, 300), (110, 312), (60, 312)],
+    ],
+)
+def test_plates_finds_a_drawn_plate_and_its_corners(quad):
+    found = detect(PLATES_FILE, "yunet-plate", with_plate(quad), 0.6)
+    corners = np.array(quad, np.float32)
+    wanted = np.concatenate((corners.min(axis=0), corners.max(axis=0)))
+    near = [n for n, box in enumerate(found.boxes_xyxy_px) if box == pytest.approx(wanted, abs=10)]
+    assert len(near) == 1
+    assert found.landmarks_px[near[0]] == pytest.approx(corners, abs=10)
+    assert found.scores[near[0]] > 0.75
+
+
+def test_plates_finds_none_in_a_picture_without():
+    coffee = data.coffee()
+    frame = Frame((coffee,), PIXEL_FORMATS["rgb24"], coffee.shape[1], coffee.shape[0])
+    assert len(detect(PLATES_FILE, "yunet-plate", frame, 0.5)) == 0
+
+
+@pytest.mark.parametrize("size", [(320, 256), (96, 64)])
+def test_plates_gives_for_a_batch_what_it_gives_alone(size):
+    session = onnxruntime.InferenceSession(str(PLATES_FILE), providers=["CPUExecutionProvider"])
+    pictures = np.random.default_rng(3).integers(0, 256, (3, 3, *size)).astype(np.float32)
+    together = session.run(None, {"input": pictures})
+    for n in range(3):
+        for whole, alone in zip(together, session.run(None, {"input": pictures[n : n + 1]}), strict=True):
+            assert whole[n] == pytest.approx(alone[0], rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.dataset
+def test_plates_finds_real_plates(data_dir):
+    picture = data_dir / "data" / "plates" / "carplate433" / "images" / "Cars116.jpg"
+    pixels = np.array(Image.open(picture).convert("RGB"))
+    frame = Frame((pixels,), PIXEL_FORMATS["rgb24"], pixels.shape[1], pixels.shape[0])
+    found = detect(PLATES_FILE, "yunet-plate", frame, 0.6)
+    assert found.boxes_xyxy_px[0] == pytest.approx((149, 218, 267, 247), abs=14)

@@ -78,7 +78,7 @@ def in_wheel(shop: Shop) -> Shop:
 
 def test_the_librarys_own_recipes() -> None:
     registry = Registry()
-    assert {"yunet", "centerface", "retinaface-plate"} <= set(registry.names())
+    assert {"yunet", "centerface", "plates", "retinaface-plate"} <= set(registry.names())
     assert [recipe.name for recipe in registry.recipes()] == sorted(registry.names())
     presets = get_args(PresetName)
     defaults = {
@@ -87,8 +87,9 @@ def test_the_librarys_own_recipes() -> None:
     }
     assert defaults == {
         "face": [["yunet"], ["centerface"], ["centerface"]],
-        "license_plate": [["retinaface-plate"]] * 3,
+        "license_plate": [["plates"]] * 3,
     }
+    assert registry.locate(registry.get("plates")).name == "plates.onnx"
     yunet = registry.get("yunet")
     assert (yunet.family, yunet.classes, yunet.threshold) == ("yunet", ("face",), 0.1)
     assert registry.sample("face").source.path.endswith(".mp4")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -222,7 +225,31 @@ def test_the_default_detector_of_each_class_is_taken(tmp_path: Any) -> None:
     registry = Registry(models_dir=tmp_path)
     assert [r.name for r in choose_recipes(AnonymizeConfig(), registry)] == ["yunet"]
     both = make_config(classes=("license_plate", "face"))
-    assert [r.name for r in choose_recipes(both, registry)] == ["retinaface-plate", "yunet"]
+    assert [r.name for r in choose_recipes(both, registry)] == ["plates", "yunet"]
+
+
+def test_beside_a_default_detector_look_those_of_its_preset_that_are_here(tmp_path: Any) -> None:
+    recipes = tmp_path / "recipes"
+    (recipes / "plates").mkdir(parents=True)
+    own = Path(__file__).parents[2] / "engines"
+    for name in ("plates.toml", "plates/plates.onnx"):
+        shutil.copy(own / name, recipes / name)
+    registry = Registry(models_dir=tmp_path, recipes_dir=recipes)
+    thorough = make_config(classes=("license_plate",), preset="thorough")
+    assert registry.get("plates").presets["thorough"].beside == ("lpd-yunet",)
+    assert [r.name for r in choose_recipes(thorough, registry)] == ["plates"]  # it has no recipe here
+    other = (own / "lpd-yunet.toml").read_text()
+    (recipes / "lpd-yunet.toml").write_text(other)
+    assert [r.name for r in choose_recipes(thorough, Registry(tmp_path, recipes))] == ["plates"]  # nor a file
+    pinned = Registry(tmp_path, recipes).get("lpd-yunet")
+    stand_in = other.replace(pinned.sha256, hashlib.sha256(b"x").hexdigest()).replace(str(pinned.size_bytes), "1")
+    (recipes / "lpd-yunet.toml").write_text(stand_in)
+    (recipes / pinned.source.path).write_bytes(b"x")
+    there = Registry(tmp_path, recipes)
+    assert [r.name for r in choose_recipes(thorough, there)] == ["plates", "lpd-yunet"]
+    assert [r.name for r in choose_recipes(make_config(classes=("license_plate",)), there)] == ["plates"]
+    alone = make_config(classes=("license_plate",), preset="thorough", detectors=("plates",))
+    assert [r.name for r in choose_recipes(alone, there)] == ["plates"]
 
 
 def test_named_detectors_are_taken_once_and_must_find_what_is_wanted(tmp_path: Any) -> None:

@@ -12,17 +12,16 @@ from trt_anon.detect.centerface import CenterFace
 from trt_anon.detect.families import get_family
 from trt_anon.detect.lpd_yunet import LpdYuNet
 from trt_anon.detect.yolo import grids_of
-from trt_anon.detect.yunet import YuNet
+from trt_anon.detect.yunet import STRIDES, YuNet, YuNetPlate
 
 
 def yunet(seen: Seen) -> Iterator[Match]:
-    """The names are the file format here: cls, obj, bbox and kps of strides 8, 16, 32."""
-    wanted = {
-        f"{kind}_{s}": width for kind, width in (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)) for s in (8, 16, 32)
-    }
+    """The names are the file format here: cls, obj, bbox and kps of strides 8, 16, 32; plates have four points."""
     shown = {name: array.shape[-1] for name, array in seen.outputs.items() if name in YuNet.output_names and array.ndim}
-    if shown == wanted:
-        yield Match("yunet", 1)
+    for family in (YuNet, YuNetPlate):
+        widths = (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 2 * family.landmarks))
+        if shown == {f"{kind}_{stride}": width for kind, width in widths for stride in STRIDES}:
+            yield Match(family.name, 1)
 
 
 def centerface(seen: Seen) -> Iterator[Match]:
@@ -112,7 +111,7 @@ def blazeface(seen: Seen) -> Iterator[Match]:
 
 
 RULES = (
-    Rule(("yunet",), "cls_S, obj_S, bbox_S and kps_S for S of 8, 16, 32, by these names", yunet),
+    Rule(("yunet", "yunet-plate"), "cls_S, obj_S, bbox_S and kps_S for S of 8, 16, 32, by these names", yunet),
     Rule(("centerface",), "maps of 1, 2, 2 and 10 channels, a quarter of the input's size", centerface),
     Rule(
         ("retinaface", "retinaface-plate"),
@@ -127,6 +126,6 @@ RULES = (
 
 DEFAULT_CLASSES = {
     **dict.fromkeys(("yunet", "centerface", "retinaface", "scrfd", "blazeface", "yolov5-face", "yolov8-face"), "face"),
-    **dict.fromkeys(("retinaface-plate", "lpd-yunet"), "license_plate"),
+    **dict.fromkeys(("retinaface-plate", "lpd-yunet", "yunet-plate"), "license_plate"),
 }
 """What families of one purpose find."""

@@ -24,7 +24,7 @@ from trt_anon.detect.yolov3 import YoloV3, yolov4
 from trt_anon.detect.yolov5 import YoloV5, yolov7
 from trt_anon.detect.yolov8 import YoloV8
 from trt_anon.detect.yolox import YoloX
-from trt_anon.detect.yunet import YuNet
+from trt_anon.detect.yunet import YuNet, YuNetPlate
 from trt_anon.errors import ConfigError
 
 
@@ -40,6 +40,7 @@ def _plates() -> RetinaFace:
 FAMILIES: Mapping[str, Callable[[], Family]] = MappingProxyType(
     {
         "yunet": YuNet,
+        "yunet-plate": YuNetPlate,
         "centerface": CenterFace,
         "retinaface": RetinaFace,
         "retinaface-plate": _plates,

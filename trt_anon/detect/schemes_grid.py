@@ -17,7 +17,6 @@ from trt_anon.detect.retinaface import STRIDES as RETINAFACE_STRIDES
 from trt_anon.detect.retinaface import RetinaFace
 from trt_anon.detect.scrfd import Scrfd
 from trt_anon.detect.yolo import grids_of
-from trt_anon.detect.yunet import LANDMARKS as YUNET_LANDMARKS
 from trt_anon.detect.yunet import STRIDES as YUNET_STRIDES
 from trt_anon.detect.yunet import YuNet
 
@@ -29,7 +28,7 @@ def _(family: YuNet, shapes: Shapes, input_hw_px: Size) -> Scheme:
         rows, columns = cells(input_hw_px, stride)
         cls, obj, bbox, kps = (
             take_output(shapes.arrays, f"{kind}_{stride}", (rows * columns, size), family.name)
-            for kind, size in (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 2 * YUNET_LANDMARKS))
+            for kind, size in (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 2 * family.landmarks))
         )
         xy, wh = parts(bbox, 2, 2)
         heads.append(
@@ -52,7 +51,8 @@ def _(family: YuNet, shapes: Shapes, input_hw_px: Size) -> Scheme:
         geometric=True,
         scores_are_probabilities=False,
         objectness_is_probability=False,
-        marks=YUNET_LANDMARKS,
+        marks=family.landmarks,
+        around_marks=family.around_marks,
     )
 
 

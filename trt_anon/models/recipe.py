@@ -82,7 +82,10 @@ class InputOverrides(StageConfig):
 
 
 class Preset(StageConfig):
-    """What a recipe does otherwise under a preset, and what was measured with it (benchmarks/pareto.py)."""
+    """What a recipe does otherwise under a preset, and what was measured with it (benchmarks/pareto.py).
+
+    beside: detectors that look too, where their files are here, if this one is taken by default.
+    """
 
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)]
     threshold: Annotated[float, Field(gt=0, lt=1)]
@@ -90,6 +93,7 @@ class Preset(StageConfig):
     flip: bool = False
     fusion: Fusion = "nms"
     nms_iou: Annotated[float, Field(gt=0, lt=1)] | None = None
+    beside: tuple[str, ...] = ()
     measured: dict[str, float | str] = Field(default_factory=dict)
 
 

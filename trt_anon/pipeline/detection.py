@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trt_anon.config import AnonymizeConfig, RuntimeConfig, Scale
+from trt_anon.config import AnonymizeConfig, PresetName, RuntimeConfig, Scale
 from trt_anon.detect.base import Candidates, Family
 from trt_anon.detect.families import get_family
 from trt_anon.detect.outputs import check_no_nan
@@ -235,6 +235,8 @@ class FrameDetector:
 def choose_recipes(config: AnonymizeConfig, registry: Registry, scales: Sequence[Scale] = ()) -> list[Recipe]:
     """The recipes for the classes asked for: those named, or the default of each class; as they are used.
 
+    Beside a default look those that its preset names and whose files are here.
+
     scales: replace the recipes' own.
     """
     wanted = config.detect.classes
@@ -246,6 +248,7 @@ def choose_recipes(config: AnonymizeConfig, registry: Registry, scales: Sequence
             default = [r for r in registry.recipes() if r.is_default(name, config.detect.preset)]
             if not default:
                 raise UsageError(f"no default detector finds {name!r}; name one with --detector")
+            default += [r for recipe in default for r in _beside(recipe, config.detect.preset, registry)]
             recipes += [recipe for recipe in default if recipe not in recipes]
     for name in wanted:
         if not any(name in recipe.classes for recipe in recipes):
@@ -255,6 +258,12 @@ def choose_recipes(config: AnonymizeConfig, registry: Registry, scales: Sequence
     if scales:
         recipes = [recipe.model_copy(update={"scales": tuple(scales)}) for recipe in recipes]
     return [recipe.looking(config.detect) for recipe in recipes]
+
+
+def _beside(recipe: Recipe, preset: PresetName, registry: Registry) -> list[Recipe]:
+    named = recipe.presets[preset].beside if preset in recipe.presets else ()
+    others = [registry.get(name) for name in named if name in registry.names()]
+    return [other for other in others if registry.state(other) == "ready"]
 
 
 def merge_rule(class_name: str, recipes: Sequence[Recipe]) -> MergeRule:
