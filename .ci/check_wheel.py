@@ -24,7 +24,7 @@ ALLOWED = re.compile(
     r"|^trt_anon/cuda/fatbin/[^/]+\.fatbin$"
     r"|^trt_anon/calibration/[^/]+\.json$|^trt_anon/py\.typed$|^trt_anon-[^/]+\.dist-info/.*$"
 )
-MAX_BYTES = 4_000_000
+MAX_BYTES = 3_000_000
 
 
 def main(path: str) -> int:

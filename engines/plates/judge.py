@@ -26,8 +26,8 @@ from trt_anon.detect.yunet import YuNetPlate
 
 BUCKETS = ((8, 16), (16, 32), (32, 64), (64, 10000))
 GROWTHS = (1.2, 1.3, 1.4, 1.5)
-THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-FLOOR = 0.08
+THRESHOLDS = (0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8)
+FLOOR = 0.28
 RENDERED_SIDE_PX = 640
 
 
@@ -91,6 +91,8 @@ def covered(box: np.ndarray, shapes: Sequence[np.ndarray]) -> float:
     size = (max(int((x1 - x0) * unit), 1), max(int((y1 - y0) * unit), 1))
     mask = np.zeros(size[::-1], np.uint8)
     for shape in shapes:
+        if (shape.max(axis=0) < box[:2]).any() or (shape.min(axis=0) > box[2:]).any():
+            continue
         cv2.fillPoly(mask, [np.round((shape - (x0, y0)) * unit).astype(np.int32)], 1)
     return float(mask.mean())
 
