@@ -31,7 +31,9 @@ def main() -> None:
             run, network = name.split()
             style = "-" if run == "first" else "--"
             steps = [row["seconds"] for row in rows]
-            axes[place].plot(steps, [row[part] for row in rows], style, color=f"C{number % 4}", label=f"{network}, {run} run")
+            axes[place].plot(
+                steps, [row[part] for row in rows], style, color=f"C{number % 4}", label=f"{network}, {run} run"
+            )
         axes[place].set(title=f"loss: {part}", xlabel="seconds of the run", yscale="log")
         axes[place].grid(alpha=0.3, which="both")
     axes[-1].legend(fontsize=7)
