@@ -191,7 +191,8 @@ def main() -> None:
             found += [together([nets[fold].find(photo.pixels, RENDERED_SIDE_PX)]) for photo in drawn]
         note(f"rendered {design} {RENDERED_SIDE_PX}", photos, found)
     if arguments.result:
-        arguments.result.write_text(json.dumps(results, indent=1) + "\n")
+        lines = [f" {json.dumps(name)}: {json.dumps(figures)}" for name, figures in results.items()]
+        arguments.result.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":

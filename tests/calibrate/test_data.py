@@ -59,6 +59,19 @@ def test_labels_given_as_such(faces_folder):
     )
 
 
+def test_a_label_file_of_plates_gives_pictures_for_ranges(faces_folder, tmp_path):
+    text = (faces_folder / "annotations.json").read_text().replace('"face"', '"license_plate"')
+    plates = tmp_path / "plates"
+    shutil.copytree(faces_folder, plates)
+    (plates / "annotations.json").write_text(text)
+    classes = ("license_plate",)
+    with pytest.raises(UsageError, match="no object of face"):
+        read_labels(plates / "annotations.json")
+    labels = read_labels(plates, classes=classes)
+    data = read_data(plates / "annotations.json", CalibrateConfig(images=40), classes, labels)
+    assert (len(data.ranges), data.shared) == (40, 40)
+
+
 def test_too_few_are_left(tmp_path, faces_folder):
     for path in sorted((faces_folder / "images").iterdir())[:20]:
         shutil.copy(path, tmp_path)

@@ -44,7 +44,7 @@ def read_data(
     own = source if isinstance(source, LabelSet) else None
     if isinstance(source, Path) and labels is None and is_labelled(source):
         own = read_labels(source, classes=tuple(classes))
-    paths = [image.path for image in own.images] if own is not None else _pictures(source)
+    paths = [image.path for image in own.images] if own is not None else _pictures(source, tuple(classes))
     if labels is not None:
         ranges, _ = sample(paths, config.images, config.seed)
         hashes = content_hashes(ranges)
@@ -84,9 +84,9 @@ def _checked(data: Data) -> Data:
     return data
 
 
-def _pictures(source: Path | LabelSet) -> list[Path]:
+def _pictures(source: Path | LabelSet, classes: tuple[str, ...]) -> list[Path]:
     if isinstance(source, LabelSet) or source.is_file():
-        labels = source if isinstance(source, LabelSet) else read_labels(source)
+        labels = source if isinstance(source, LabelSet) else read_labels(source, classes=classes)
         return [image.path for image in labels.images]
     return pictures_in(source)
 
