@@ -34,6 +34,7 @@ BOUNDS = {
         "letterbox": Bound(64, 4128, 256, 4),
         "letterbox_quick": Bound(64, 4128, 256, 4),
     },
+    "preprocess/thumbnail.cu": {"thumbnail": Bound(64, 0, 256, 4)},
     "redact/frame.cu": {
         "redact_prepare": Bound(64, 17920, 256, 4),
         "redact_prepare_outlines": Bound(80, 18976, 256, 3),

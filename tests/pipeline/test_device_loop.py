@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import threading
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,20 @@ from trt_anon.api import make_config
 from trt_anon.config import TrackConfig
 from trt_anon.cuda.memory import HostMemory
 from trt_anon.errors import InputError, ModelError, OutOfDeviceMemory, PipelineError
+from trt_anon.media import MediaInfo
 from trt_anon.models.registry import Registry
-from trt_anon.pipeline import detection, tracking
+from trt_anon.pipeline import detection, device_loop, tracking
 from trt_anon.pipeline.detection import FrameDetector, choose_recipes, merge_rule, with_growth
 from trt_anon.pipeline.device_detector import DeviceDetector, load_device_detectors
 from trt_anon.pipeline.device_loop import BATCHES_UNDER_WAY, DeviceLoop
 from trt_anon.pipeline.loop import anonymize_frames
 from trt_anon.pipeline.redaction import Redaction
+from trt_anon.preprocess import thumbnail
 from trt_anon.preprocess.letterbox import letterbox
 from trt_anon.source.device import UploadSource
 from trt_anon.source.pyav import PyAVSource
-from trt_anon.types import Frame
+from trt_anon.track.sight import Sight
+from trt_anon.types import PIXEL_FORMATS, Frame, Tracks
 
 pytest.importorskip("av")
 pytest.importorskip("onnxruntime")
@@ -245,16 +249,16 @@ def own_threads() -> list[str]:
 
 @pytest.mark.parametrize("track", [TrackConfig(look_ahead_seconds=0.08), TrackConfig(), TrackConfig(track="off")])
 def test_tracks(setting, clip, track):
-    """Frames wait on the device for those after them; what is hidden in them is what the CPU's tracks of boxes say."""
+    """Frames wait on the device for those after them; what is hidden in them is what the CPU's tracks say."""
     reader = PyAVSource(clip)
     frames, info = list(reader), reader.info
-    frames[3] = dataclasses.replace(frames[3], planes=tuple(np.full_like(plane, 128) for plane in frames[3].planes))
+    frames[3] = dataclasses.replace(frames[3], planes=tuple(plane.copy() for plane in frames[3].planes))
+    frames[3].planes[0][40:200, 30:170] = 128  # the face is not found, but the shot goes on
     config = setting.config.pipeline
     found, wanted = parts.KeepingSink(), parts.KeepingSink()
     memory = HostMemory()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(detection, "letterbox_cpu", lambda frame, plan, spec, scalers: letterbox(frame, plan, spec))
-        patch.setattr(tracking, "grey_thumbnail", lambda frame: None)  # no picture leaves a device
         copies = [dataclasses.replace(f, planes=tuple(p.copy() for p in f.planes), duration=1) for f in frames]
         report = anonymize_frames(
             parts.ListSource(info, copies), wanted, setting.on_cpu, Redaction(setting.config, clip), config, track=track
@@ -268,8 +272,75 @@ def test_tracks(setting, clip, track):
     )
     assert device_report.objects == report.objects == {"face": FRAMES - (track.track == "off")}
     assert_alike(found, wanted)
-    assert memory.traffic.totals.to_host.keys() == {"detections", "redacted frames"}
+    pictures = set() if track.track == "off" else {"thumbnails"}
+    assert memory.traffic.totals.to_host.keys() == {"detections", "redacted frames"} | pictures
     reader.close()
+
+
+MOVING, CUT, LOST = 16, 11, (4, 8)
+"""Frames of a clip in all; the first of its second shot; those in which the face is not found."""
+
+
+def moving_frames(faces: Any) -> list[Frame]:
+    """The camera moves 4 pixels a frame over a face that is out of focus for a while; then something else is shown."""
+    form, rng = PIXEL_FORMATS["yuv420p"], np.random.default_rng(0)
+    whole = faces.astronaut()
+    other = np.kron(rng.integers(16, 235, (16, 24)), np.ones((16, 16))).astype(np.uint8)
+    frames = []
+    for index in range(MOVING):
+        luma = np.ascontiguousarray(whole[:256, 60 + 4 * index :][:, :384].mean(axis=2).astype(np.uint8))
+        if LOST[0] <= index < LOST[1]:
+            face = luma[50:190, 100:240]
+            face[...] = np.array([np.convolve(row, np.ones(25) / 25, "same") for row in face])
+        planes = (luma if index < CUT else other.copy(), *(np.full((128, 192), 128, np.uint8) for _ in range(2)))
+        frames.append(Frame(planes, form, 384, 256, index, index, Fraction(1, 25), duration=1))
+    return frames
+
+
+def test_tracks_see_cuts_and_the_camera(setting, faces, monkeypatch):
+    """The tracker is shown the same small pictures on a device, and so tracks are the same; at one launch more."""
+    monkeypatch.setattr(thumbnail, "LONG_SIDE_PX", 200)  # so that pictures are made smaller at all
+    monkeypatch.setattr(detection, "letterbox_cpu", lambda frame, plan, spec, scalers: letterbox(frame, plan, spec))
+    shown: list[tuple[Sight, Tracks]] = []
+    sights: list[Sight] = []
+
+    class Watched(tracking.TrackedFrames):  # type: ignore[type-arg]
+        def push(self, frame: Any, sight: Sight) -> Any:
+            sights.append(sight)
+            return self.note(super().push(frame, sight))
+
+        def finish(self) -> Any:
+            return self.note(super().finish())
+
+        def note(self, given: Any) -> Any:
+            shown.extend(zip(sights[len(shown) :], [tracks for _, tracks in given], strict=False))
+            return given
+
+    monkeypatch.setattr(tracking, "TrackedFrames", Watched)
+    monkeypatch.setattr(device_loop, "TrackedFrames", Watched)
+    info = MediaInfo("video", 384, 256, PIXEL_FORMATS["yuv420p"], "raw", "raw", average_rate=Fraction(25))
+    config, track = setting.config.pipeline, TrackConfig()
+    redaction = Redaction(setting.config, Path("moving.mkv"))
+    source = parts.ListSource(info, moving_frames(faces))
+    anonymize_frames(source, parts.KeepingSink(), setting.on_cpu, redaction, config, track=track)
+    wanted = shown.copy()
+    shown.clear()
+    sights.clear()
+    memory = HostMemory()
+    source = UploadSource(parts.ListSource(info, moving_frames(faces)), memory)
+    setting.loop(memory, 4).anonymize(source, parts.KeepingSink(), redaction, config, track=track)
+    assert len(shown) == len(wanted) == MOVING
+    for (sight, tracks), (expected, others) in zip(shown, wanted, strict=True):
+        np.testing.assert_array_equal(sight.picture, expected.picture)
+        assert sight.picture.shape == (128, 192)
+        np.testing.assert_array_equal(tracks.track_ids, others.track_ids)
+        np.testing.assert_allclose(tracks.boxes_xyxy_px, others.boxes_xyxy_px, atol=0.5)
+    faces_by_frame = [len(tracks.track_ids) for _, tracks in shown]
+    assert faces_by_frame == [1] * CUT + [0] * (MOVING - CUT)  # followed while it is lost, and not over the cut
+    totals = memory.traffic.totals
+    assert totals.launches["thumbnail"] == totals.batches == 4
+    assert totals.to_host["thumbnails"] == MOVING * 128 * 192
+    assert sum(totals.launches.values()) / totals.batches <= 12
 
 
 def test_a_fault_of_the_tracker(setting, clip, monkeypatch):

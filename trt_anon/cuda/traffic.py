@@ -1,7 +1,7 @@
 """What a pipeline on a device costs: bytes that cross to it and back by purpose, launches, waits and allocations.
 
-Counted where the work is asked for, so a test or a benchmark can hold a pipeline to its budget: no pixel leaves the
-device between decoding and redaction, nothing is allocated once it runs, and every wait has a name.
+Counted where the work is asked for, so a test or a benchmark can hold a pipeline to its budget: no pixel of a
+frame leaves the device between decoding and redaction, nothing is allocated once it runs, and every wait has a name.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Purpose(enum.StrEnum):
     """Constants that a pipeline needs once."""
     DETECTIONS = "detections"
     """What was found, on its way out."""
+    THUMBNAILS = "thumbnails"
+    """The small grey pictures that tracks are followed in, on their way out; never written anywhere."""
     OUTPUTS = "network outputs"
     """What a network gave, on its way out, where its family is decoded on the host."""
     REDACTED = "redacted frames"
@@ -35,7 +37,7 @@ class Purpose(enum.StrEnum):
 
 
 PIXELS = frozenset((Purpose.DECODED, Purpose.REDACTED))
-"""The purposes whose bytes are pictures."""
+"""The purposes whose bytes are whole frames."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 Three threads: one decodes into free batches, one puts their detection on a stream, one takes up what was found, a batch
 or more behind, decides what to redact, and puts the redaction on another stream. The caller's thread writes. Frames
-stay where they were decoded; only what was found leaves the device, and finished frames where the encoder is a CPU.
+stay where they were decoded; only what was found leaves the device, small grey pictures for tracks, and finished frames
+where the encoder is a CPU.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from trt_anon.config import PipelineConfig, TrackConfig
 from trt_anon.cuda.frames import BatchBuffer, BatchRing, FrameLayout
@@ -103,7 +107,7 @@ class DeviceLoop:
         wanted: Callable[[Frame], bool] | None = None,
         track: TrackConfig | None = None,
     ) -> LoopReport:
-        """Anonymize a whole video; see `loop.anonymize_frames`. Tracks know boxes alone: no picture leaves the device.
+        """Anonymize a whole video; see `loop.anonymize_frames`. For tracks, small grey pictures reach the host.
 
         A sink with an attribute `on_device` that is true is given frames whose planes lie on the device, all others
         such in host memory. Both must be done with a frame's planes when `write` returns.
@@ -287,14 +291,16 @@ class _Run:
             if self._tracked is None:
                 self._settle((waiting, place), None if known is None else known.found)
             else:
-                self._track((waiting, place), frame, known)
+                look = failed is None and not frame.concealed
+                picture = self._stations.model.picture(batch, place) if look else None
+                self._track((waiting, place), frame, known, picture)
 
-    def _track(self, item: _Place, frame: Frame, seen: Seen | None) -> None:
+    def _track(self, item: _Place, frame: Frame, seen: Seen | None, picture: NDArray[np.uint8] | None) -> None:
         """Let the tracker know of a frame, and settle those that it knows enough about."""
         sight = Sight(
             seconds_of(frame, self._source.info),
             frame.upright_size_px,
-            None,
+            picture,
             None if seen is None else seen.found,
             None if seen is None else seen.weak,
         )

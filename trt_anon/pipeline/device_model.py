@@ -27,6 +27,7 @@ from trt_anon.media import MediaInfo
 from trt_anon.pipeline.detection import least_thresholds
 from trt_anon.pipeline.device_detector import DeviceDetector, Ready
 from trt_anon.pipeline.device_found import MAX_FOUND, Found, Seen, seen_in, thresholds_of
+from trt_anon.pipeline.device_pictures import DevicePictures
 from trt_anon.postprocess.merge_cuda import CandidateList, MergeCuda
 from trt_anon.postprocess.nms_cuda import MAX_CANDIDATES, NmsCuda
 from trt_anon.postprocess.weak import combine_with_weak
@@ -69,6 +70,7 @@ class _Slot:
     frames: list[Frame]
     results: NDArray[np.uint8]
     outputs: list[dict[str, NDArray[Any]]] = field(default_factory=list)
+    small: NDArray[np.uint8] | None = None
     graph: Graph | None = None
     warm: bool = False
     done: Any = None
@@ -77,8 +79,9 @@ class _Slot:
 class DeviceModel:
     """The detectors for frames of one size and format, in batches of one size; for one stream.
 
-    info: of the frames, in the device's pixel format. landmarks: whether detections carry them. Raises
-    OutOfDeviceMemory, and what the runners' `prepare` does.
+    info: of the frames, in the device's pixel format. landmarks: whether detections carry them. weak: for tracks, so
+    detections that only continue one are given, too, and small pictures. Raises OutOfDeviceMemory, and what the
+    runners' `prepare` does.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class DeviceModel:
             self.decoded_on_host = not (simple and all(self._prepare_decoding(look, landmarks) for look in self._looks))
             if not self.decoded_on_host:
                 self._prepare_merging(landmarks)
+            self._pictures = DevicePictures(info, self._batch, memory, self._group) if weak else None
             self._slots = {id(buffer): self._slot(buffer) for buffer in buffers}
         except BaseException:
             self._group.free()
@@ -149,6 +153,11 @@ class DeviceModel:
         self._memory.wait(slot.done, "detections")
         count = len(batch.frames)
         return [self._found(slot, place) for place in range(count)]
+
+    def picture(self, batch: Batch, place: int) -> NDArray[np.uint8] | None:
+        """The small grey picture of a frame whose batch was collected, as `grey_thumbnail`'s; None where not `weak`."""
+        small = self._slots[id(batch)].small
+        return None if self._pictures is None or small is None else self._pictures.upright(small, place)
 
     def _looks_of(self, detector: DeviceDetector) -> list[_Look]:
         info, batch, group = self._info, self._batch, self._group
@@ -254,11 +263,12 @@ class DeviceModel:
 
     def _slot(self, batch: Batch) -> _Slot:
         frames = self._frames_of(batch)
+        small = None if self._pictures is None else self._pictures.room()
         if not self.decoded_on_host:
-            return _Slot(frames, self._memory.pinned((self._result_bytes,)))
+            return _Slot(frames, self._memory.pinned((self._result_bytes,)), small=small)
         pinned = self._memory.pinned
         outputs = [{n: pinned(a.shape, a.dtype) for n, a in look.all_outputs.items()} for look in self._looks]
-        return _Slot(frames, pinned((0,)), outputs)
+        return _Slot(frames, pinned((0,)), outputs, small)
 
     def _constant(self, values: NDArray[Any]) -> Any:
         """An array of the device that holds these values."""
@@ -272,6 +282,8 @@ class DeviceModel:
 
     def _launch(self, slot: _Slot, stream: Any) -> None:
         """Everything that is done to a batch, in order."""
+        if self._pictures is not None and slot.small is not None:
+            self._pictures.enqueue(slot.frames, slot.small, stream)
         for detector, looks in self._by_detector():
             self._letterbox.batch(
                 [look.view.of(frame) for look in looks for frame in slot.frames],

@@ -25,7 +25,7 @@ FOLLOW_FACTOR = 8.0
 """Variance of a box followed through the picture against that of a confident detection, per tenth of a second."""
 
 SURE_LEAST, SURE_DENSITY, SURE_ODDS, SURE_MANY, SURE_SHARE = 2, 0.4, 1.6, 8, 0.7
-"""See `Track.is_sure`; chosen by `benchmarks/temporal.py`."""
+"""See `Track.is_sure`. Tried by `benchmarks/temporal.py`; SURE_MANY and SURE_SHARE were set by hand on its scenes."""
 
 _REMEMBERED = 2048  # more than any frame waits for
 _LONGEST_STEP_SECONDS = 1.0
