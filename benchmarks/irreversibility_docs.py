@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 
 from trt_anon import Anonymizer
+from trt_anon.config import DEFAULT_STRENGTH
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -18,9 +19,9 @@ from PIL import Image
 SHOWN = (
     ("gaussian", 0.05),
     ("gaussian", 0.1),
-    ("gaussian", 0.2),
+    ("gaussian", 0.25),
     ("pixelate", 1 / 8),
-    ("pixelate", 0.2),
+    ("pixelate", 1 / 3),
     ("solid", 1.0),
 )
 
@@ -42,7 +43,7 @@ def _curves(known: dict[str, Any], path: Path) -> None:
                 shares = [known["cells"][key(method, s, size)][attack]["share"] for s in strengths]
                 axis.plot(strengths, shares, marker="o", label=f"{size} px")
             axis.axhline(1 / known["people"], color="grey", linestyle=":", label="chance")
-            axis.axvline(0.2, color="black", linewidth=0.6)
+            axis.axvline(DEFAULT_STRENGTH[method], color="black", linewidth=0.6, label="default")
             axis.set(title=f"{method}, {attack}", ylim=(-0.03, 1.03), xlabel="strength")
             axis.grid(alpha=0.3)
         row[0].set_ylabel("rank-1 re-identification")

@@ -285,7 +285,7 @@ def redact_case(xp: Any, sizes: Sizes, images: int, method: Any) -> Case:
 
 def blur_cases(xp: Any, sizes: Sizes, sigmas: Sequence[float]) -> Iterator[tuple[float, Case]]:
     """A whole picture of luma, blurred with each sigma."""
-    strength = RedactConfig().strength
+    strength = RedactConfig().detail_share
     for sigma in sigmas:
         frame = noise("gray", sizes.width_px, sizes.height_px, 6)
         whole = Region(0, 0, sizes.width_px, sizes.height_px, "box", sigma / strength)

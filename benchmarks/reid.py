@@ -108,7 +108,7 @@ def redacted(face: Face, config: RedactConfig, shift: tuple[int, int] = (0, 0)) 
 
 
 def sigma_px(face: Face, config: RedactConfig) -> float:
-    return max(config.strength * face.size_px, 2.0)
+    return max(config.detail_share * face.size_px, 2.0)
 
 
 def inverted(picture: Picture, face: Face, config: RedactConfig) -> list[Picture]:
@@ -118,7 +118,7 @@ def inverted(picture: Picture, face: Face, config: RedactConfig) -> list[Picture
     pixels of a small picture, enlarged.
     """
     if config.method == "pixelate":
-        cell = max(face.size_px * config.strength, 4.0)
+        cell = max(face.size_px * config.detail_share, 4.0)
         small = cv2.resize(picture, None, fx=1 / cell, fy=1 / cell, interpolation=cv2.INTER_AREA)
         size = (picture.shape[1], picture.shape[0])
         return [cv2.resize(small, size, interpolation=method) for method in (cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)]
@@ -138,7 +138,7 @@ def inverted(picture: Picture, face: Face, config: RedactConfig) -> list[Picture
 
 def averaged(face: Face, config: RedactConfig, copies: int, rng: np.random.Generator) -> Picture:
     """The mean of redactions of one face that moved below a region standing still, put back in place."""
-    reach = max(round(max(face.size_px * config.strength, 4.0) / 2), 1)
+    reach = max(round(max(face.size_px * config.detail_share, 4.0) / 2), 1)
     total = np.zeros(face.picture.shape, np.float64)
     for _ in range(copies):
         total += redacted(face, config, tuple(rng.integers(-reach, reach + 1, 2).tolist()))  # type: ignore[arg-type]
@@ -149,6 +149,25 @@ def rank_1(probes: NDArray[np.float64], gallery: NDArray[np.float64], truth: NDA
     """How many probes (N, 128) have their own person, `truth`, nearest in the gallery (M, 128)."""
     distances = ((probes[:, None] - gallery[None]) ** 2).sum(axis=2)
     return int((distances.argmin(axis=1) == truth).sum())
+
+
+def against_alike(probes: NDArray[np.float64], gallery: NDArray[np.float64], truth: NDArray[np.intp]) -> dict[str, Any]:
+    """As `summary`, where people have several probes each: chance is what the same answers would score in any order.
+
+    Above chance where fewer than 5% of 10,000 random orders score as much: a recogniser that always names the person
+    with most probes scores well, and knows nothing.
+    """
+    named = ((probes[:, None] - gallery[None]) ** 2).sum(axis=2).argmin(axis=1)
+    hits = int((named == truth).sum())
+    rng = np.random.default_rng(0)
+    shuffled = np.array([(rng.permutation(named) == truth).sum() for _ in range(10_000)])
+    return {
+        "hits": hits,
+        "tries": len(truth),
+        "share": hits / len(truth),
+        "chance": float(shuffled.mean() / len(truth)),
+        "above_chance": bool((shuffled >= hits).mean() < 0.05),
+    }
 
 
 def lower_bound(hits: int, tries: int, confidence: float = 0.95) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,10 +35,13 @@ from trt_anon.pipeline.detecting import DetectsFiles
 from trt_anon.pipeline.detection import FrameDetector, PendingDetections, choose_recipes, with_growth
 from trt_anon.pipeline.device_arrays import DeviceArrays
 from trt_anon.pipeline.loop import detect_frames, track_frames
-from trt_anon.pipeline.redaction import Redaction
+from trt_anon.pipeline.redaction import Redaction, redactions_of
+from trt_anon.redact.strength import weakness
 from trt_anon.types import PIXEL_FORMATS, Detections, Frame, Tracks
 
 __all__ = ["Anonymizer", "Event", "FileReport", "JobReport", "OnEvent", "ReceiptMaker", "Resume"]
+
+_log = logging.getLogger(__name__)
 
 Frames = NDArray[np.uint8]
 
@@ -103,6 +107,8 @@ class Anonymizer:
             self._setup = Setup(self.config, registry, tuple(recipes), verify=verify)
             self._detector = load_detection(self.config, registry, recipes)
         self._redaction = Redaction(self.config)
+        for message in filter(None, map(weakness, redactions_of(self.config))):
+            _log.warning(message)
         self._closed = False
         self._verifier = self._setup.verifier()
 

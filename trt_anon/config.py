@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -18,6 +19,10 @@ Fusion = Literal["nms", "weighted"]
 
 DEFAULT_GROWTH = 1.3
 """Growth of a region where neither the user nor a detector's recipe says another."""
+
+
+DEFAULT_STRENGTH: Mapping[str, float] = {"gaussian": 0.25, "pixelate": 1 / 3, "solid": 1.0}
+"""Strength where nobody chose one: what no attack sees through, and a margin (docs/strength.md)."""
 
 
 class StageConfig(BaseModel):
@@ -117,17 +122,23 @@ class RedactConfig(StageConfig):
     """How a region is destroyed.
 
     strength: the size of the smallest detail that survives, as a share of the object's longer side: sigma of the
-    Gaussian, side of a pixelation cell; solid fill has none. grow: the region's size relative to the detected box; None
-    takes the growth that the detector's recipe has from labels. shape: None is an ellipse for faces and a box for all
-    else: the text of a plate reaches into its corners, which an ellipse leaves clear. feather: width of a soft edge
-    around each region, as a share of the object's longer side; the region itself is destroyed as without it.
+    Gaussian, side of a pixelation cell; solid fill has none. None takes `DEFAULT_STRENGTH` of the method. grow: the
+    region's size relative to the detected box; None takes the growth that the detector's recipe has from labels.
+    shape: None is an ellipse for faces and a box for all else: the text of a plate reaches into its corners, which
+    an ellipse leaves clear. feather: width of a soft edge around each region, as a share of the object's longer
+    side; the region itself is destroyed as without it.
     """
 
     method: Literal["gaussian", "pixelate", "solid"] = "gaussian"
-    strength: Annotated[float, Field(gt=0, le=1)] = 0.2
+    strength: Annotated[float, Field(gt=0, le=1)] | None = None
     shape: Literal["ellipse", "box", "rounded"] | None = None
     grow: Annotated[float, Field(ge=1, le=4)] | None = None
     feather: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @property
+    def detail_share(self) -> float:
+        """`strength`, or the default of the method where nobody chose."""
+        return DEFAULT_STRENGTH[self.method] if self.strength is None else self.strength
 
     @property
     def growth(self) -> float:

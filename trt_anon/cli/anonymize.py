@@ -52,7 +52,7 @@ def anonymize(
         float | None,
         typer.Option(
             "--strength",
-            help="Smallest detail that survives, as a share of the object's size.  \\[default: 0.2]",
+            help="Smallest detail that survives, as a share of the object's size.  \\[default: 0.25; pixelate: 1/3]",
             rich_help_panel=REDACTION,
         ),
     ] = None,

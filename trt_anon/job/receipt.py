@@ -211,7 +211,7 @@ def _settings(config: AnonymizeConfig) -> dict[str, Any]:
         "classes": list(config.detect.classes),
         "preset": config.detect.preset,
         "method": redact.method,
-        "strength": redact.strength,
+        "strength": redact.detail_share,
         "grow": redact.growth,
         "track": config.track.track,
         "on_error": config.pipeline.on_error,

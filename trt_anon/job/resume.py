@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,6 +121,7 @@ class Recorder:
     def __init__(self, journal: Journal | None, identity: str, verifier: Verifier | None = None) -> None:
         """journal: None keeps no books. verifier: looks at each output before it is published."""
         self._journal = journal
+        self._giving_up = threading.Lock()
         self._verifier = verifier
         self.identity = identity
         self.verifications: dict[Path, Mapping[str, Any]] = {}
@@ -259,8 +261,10 @@ class Recorder:
 
     def _give_up(self, error: UsageError) -> None:
         # The outputs matter more than the books: the job goes on, and cannot be resumed from here.
-        _log.warning("this job cannot be resumed: %s", error)
-        self._journal = None
+        with self._giving_up:  # two pictures side by side may both have met the full disk
+            given_up, self._journal = self._journal is None, None
+        if not given_up:
+            _log.warning("this job cannot be resumed: %s", error)
 
     def _same(self, task: Task) -> Entry | None:
         """What is known of a task, if it is about this input and this configuration."""

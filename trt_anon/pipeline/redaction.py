@@ -108,7 +108,7 @@ class Redaction:
             regions = stored_regions(frame, _only(detections, chosen), config)
             if config.method == "pixelate" and frame.pts is not None:
                 form = frame.pixel_format
-                regions = steady_cells(regions, config.strength, (1 << form.log2_chroma_w, 1 << form.log2_chroma_h))
+                regions = steady_cells(regions, config.detail_share, (1 << form.log2_chroma_w, 1 << form.log2_chroma_h))
             layers.setdefault(config, []).extend(regions)
         for by_hand in placed:
             if by_hand.region.action == "redact":
@@ -163,6 +163,13 @@ def _only(detections: Detections, chosen: NDArray[np.bool_]) -> Detections:
     )
 
 
+def redactions_of(config: AnonymizeConfig) -> tuple[RedactConfig, ...]:
+    """Every way of redacting that a configuration may use, the general one first."""
+    rules = config.regions
+    special = [*rules.treatments.values(), *(region.redact for region in rules.regions if region.action == "redact")]
+    return tuple(dict.fromkeys([config.redact, *(_treated(config.redact, each) for each in special)]))
+
+
 def _treated(base: RedactConfig, treatment: Treatment | None) -> RedactConfig:
     if treatment is None:
         return base
@@ -172,7 +179,7 @@ def _treated(base: RedactConfig, treatment: Treatment | None) -> RedactConfig:
 
 def force(config: RedactConfig) -> tuple[int, float]:
     """What sorts configurations by how much they destroy, the weakest first."""
-    return _METHODS.index(config.method), config.strength
+    return _METHODS.index(config.method), config.detail_share
 
 
 def _left_alone(box: Sequence[float], by_hand: Placed) -> bool:

@@ -223,7 +223,7 @@ class Redactor:
         blocks = region_mask(region, rect, block) if mask is None else mask
         pixels = expand_mask(blocks, rect, block)
         # a blur or cell wider than the crop has nothing more to destroy; unbounded, its padding would fill the memory
-        object_px = min(_object_px(region), max(rect.width, rect.height) / self.config.strength)
+        object_px = min(_object_px(region), max(rect.width, rect.height) / self.config.detail_share)
         alpha = form.channels.find("a")
         for number, (unit, black) in enumerate(zip(units, black_codes(form, frame.color), strict=True)):
             across, down = unit
@@ -232,7 +232,9 @@ class Redactor:
             codes = source[number][rows, columns]
             if form.sample_shift:
                 codes = cast(Plane, codes >> form.sample_shift)
-            samples = self._method(_Crop(codes, black, object_px, unit, block), self.config.strength, self._functions)
+            samples = self._method(
+                _Crop(codes, black, object_px, unit, block), self.config.detail_share, self._functions
+            )
             if alpha >= 0:
                 samples[..., alpha] = black[alpha]
             if form.sample_shift:

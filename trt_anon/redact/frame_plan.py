@@ -115,7 +115,7 @@ def plan_redaction(
     if len(frames) != len(regions_per_frame):
         raise ValueError(f"{len(frames)} frames, but regions for {len(regions_per_frame)}")
     planes = _planes(frames)
-    table = region_table(frames, regions_per_frame, bitmaps_per_frame, config.strength, config.feather)
+    table = region_table(frames, regions_per_frame, bitmaps_per_frame, config.detail_share, config.feather)
     patches, planes_each = _patches(frames, planes, table, config)
     across, down = patches["axis"][:, 0], patches["axis"][:, 1]
     channels = patches["channels"].astype(np.int64)
@@ -262,7 +262,7 @@ def _divide(
     if config.method == "solid":
         return
     if config.method == "gaussian":
-        sigma = np.maximum(config.strength * object_px, MIN_SIGMA_PX) / (1 << log2_unit)
+        sigma = np.maximum(config.detail_share * object_px, MIN_SIGMA_PX) / (1 << log2_unit)
         size, sigma_low = cells_and_sigmas(sigma)
         cells = -(-length // size) + 2
         radius = np.ceil(3 * sigma_low).astype(np.int64)
@@ -272,7 +272,7 @@ def _divide(
             raise AssertionError("a Gaussian reaches farther than the kernel holds")
         axis["sigma"], axis["radius"] = sigma_low, radius
     else:
-        side = np.maximum(object_px / math.floor(1 / config.strength), MIN_CELL_PX)
+        side = np.maximum(object_px / math.floor(1 / config.detail_share), MIN_CELL_PX)
         blocks = -(-length >> log2_in_plane)
         cells = np.maximum(blocks // np.ceil(side / (1 << log2_block)).astype(np.int64), 1)
         size = np.minimum(-(-blocks // cells) << log2_in_plane, length)
