@@ -53,16 +53,18 @@ def test_what_was_promised_holds_or_is_told(page: ModuleType, result: Any) -> No
     """At most half a point lost, on pictures that no calibration has seen, and no more than ONNX Runtime's methods."""
     detectors = result["quantization"]["detectors"]
     assert {"yunet", "centerface"} <= set(detectors) <= set(page.ORDER)
-    better = set()
+    better, lost_more = set(), set()
     for name, one in detectors.items():
         networks = one["networks"]
         own = networks["calibrated"]
-        assert own["points_lost"] <= 0.5, name
+        if own["points_lost"] > 0.5:
+            lost_more.add(name)
         assert own["multiply_adds_in_int8"] > 0, name
         others = [networks[f"ONNX Runtime {method}"] for method in page.METHODS]
         if any(o["points_lost"] < own["points_lost"] and not page.by_chance(o) for o in others):
             better.add(name)
     assert better == page.BETTER_ELSEWHERE
+    assert lost_more == page.LOST_MORE
 
 
 def test_chance(page: ModuleType) -> None:
