@@ -14,10 +14,10 @@ import cv2
 import dlib
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
 from trt_anon.config import RedactConfig
-from trt_anon.redact.frame import Redactor
+from trt_anon.metrics.intervals import lower_bound
+from trt_anon.redact.frame import MIN_CELL_PX, MIN_SIGMA_PX, Redactor
 from trt_anon.types import PIXEL_FORMATS, Frame, Region
 
 Picture = NDArray[np.uint8]
@@ -108,7 +108,11 @@ def redacted(face: Face, config: RedactConfig, shift: tuple[int, int] = (0, 0)) 
 
 
 def sigma_px(face: Face, config: RedactConfig) -> float:
-    return max(config.detail_share * face.size_px, 2.0)
+    return max(config.detail_share * face.size_px, MIN_SIGMA_PX)
+
+
+def cell_px(face: Face, config: RedactConfig) -> float:
+    return max(config.detail_share * face.size_px, MIN_CELL_PX)
 
 
 def inverted(picture: Picture, face: Face, config: RedactConfig) -> list[Picture]:
@@ -118,7 +122,7 @@ def inverted(picture: Picture, face: Face, config: RedactConfig) -> list[Picture
     pixels of a small picture, enlarged.
     """
     if config.method == "pixelate":
-        cell = max(face.size_px * config.detail_share, 4.0)
+        cell = cell_px(face, config)
         small = cv2.resize(picture, None, fx=1 / cell, fy=1 / cell, interpolation=cv2.INTER_AREA)
         size = (picture.shape[1], picture.shape[0])
         return [cv2.resize(small, size, interpolation=method) for method in (cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)]
@@ -138,7 +142,7 @@ def inverted(picture: Picture, face: Face, config: RedactConfig) -> list[Picture
 
 def averaged(face: Face, config: RedactConfig, copies: int, rng: np.random.Generator) -> Picture:
     """The mean of redactions of one face that moved below a region standing still, put back in place."""
-    reach = max(round(max(face.size_px * config.detail_share, 4.0) / 2), 1)
+    reach = max(round(cell_px(face, config) / 2), 1)
     total = np.zeros(face.picture.shape, np.float64)
     for _ in range(copies):
         total += redacted(face, config, tuple(rng.integers(-reach, reach + 1, 2).tolist()))  # type: ignore[arg-type]
@@ -168,11 +172,6 @@ def against_alike(probes: NDArray[np.float64], gallery: NDArray[np.float64], tru
         "chance": float(shuffled.mean() / len(truth)),
         "above_chance": bool((shuffled >= hits).mean() < 0.05),
     }
-
-
-def lower_bound(hits: int, tries: int, confidence: float = 0.95) -> float:
-    """Clopper-Pearson: the true rate is above this with that confidence, one-sided."""
-    return 0.0 if hits == 0 else float(beta.ppf(1 - confidence, hits, tries - hits + 1))
 
 
 def summary(hits: int, tries: int, people: int) -> dict[str, Any]:

@@ -67,3 +67,8 @@ class MediaInfo:
     image: ImageDetails | None = None
     field_order: int = 0
     hidden_margins_px: tuple[int, int, int, int] | None = None
+
+    @property
+    def shown_seconds(self) -> float:
+        """How long a frame is shown, on average; 0 where that is not known."""
+        return float(1 / self.average_rate) if self.average_rate else 0.0

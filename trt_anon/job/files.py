@@ -21,7 +21,6 @@ from trt_anon.job.resume import Books, Recorder, recorded
 from trt_anon.job.segments import SegmentPlan
 from trt_anon.job.space import SpaceGuard
 from trt_anon.job.way import on_a_device, open_source, open_way, videos_at_once
-from trt_anon.media import MediaInfo
 from trt_anon.pipeline.detecting import DetectsFiles
 from trt_anon.pipeline.device_engine import DeviceEngine
 from trt_anon.pipeline.redaction import Redaction
@@ -83,7 +82,7 @@ def anonymize_file(
                     sink = ImageSink(path, source_path=task.source, info=way.info, config=config.sink)
                 else:
                     sink = way.open_sink(path, task.source)
-                redaction = Redaction(config, task.source, shown_seconds=_shown_seconds(way.info))
+                redaction = Redaction(config, task.source, shown_seconds=way.info.shown_seconds)
                 loop = way.take(sink, redaction, on_frame)
             finally:
                 way.close()
@@ -100,11 +99,6 @@ def anonymize_file(
         counts = on_a_device(task, detector, whole)
     seconds = time.perf_counter() - start
     return done_report(task, config, counts, detector.class_names, seconds, _look_at(books, task))
-
-
-def _shown_seconds(info: MediaInfo) -> float:
-    """How long a frame is shown, on average: what comes or goes meanwhile is looked for in that time."""
-    return float(1 / info.average_rate) if info.average_rate else 0.0
 
 
 def _look_at(books: Books | None, task: Task) -> Mapping[str, Any] | None:

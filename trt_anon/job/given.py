@@ -12,6 +12,7 @@ import numpy as np
 from trt_anon.errors import InputError
 from trt_anon.label_files import box_of, checked_box, load_json, take, unique
 from trt_anon.media import MediaInfo
+from trt_anon.pipeline.detecting import Ready
 from trt_anon.types import Detections, Frame
 
 MAX_SIDE_PX = 1 << 20
@@ -24,21 +25,6 @@ class _Known:
     size_px: tuple[int, int]
     pts_seconds: float | None
     detections: Detections
-
-
-@dataclass(frozen=True, slots=True)
-class GivenPending:
-    """Detections that wait for nobody."""
-
-    _detections: Detections
-
-    def result(self) -> Detections:
-        """The frame's detections."""
-        return self._detections
-
-    def result_with_weak(self) -> tuple[Detections, Detections]:
-        """The frame's detections, none of them weak."""
-        return self._detections, Detections.empty(self._detections.class_names)
 
 
 class GivenFrames:
@@ -58,7 +44,7 @@ class GivenFrames:
     def prepare(self, info: MediaInfo) -> None:
         """Nothing to prepare."""
 
-    def submit(self, frame: Frame) -> GivenPending:
+    def submit(self, frame: Frame) -> Ready:
         """The detections of a frame. Raises InputError where the file does not know it, or knows it otherwise."""
         known = self._frames.get(frame.index)
         if known is None:
@@ -71,7 +57,7 @@ class GivenFrames:
         times = known.pts_seconds, frame.pts_seconds
         if times[0] is not None and times[1] is not None and abs(times[0] - times[1]) > 0.5e-3:
             raise InputError(f"{self._where} has frame {frame.index} at another time: it was made from another file")
-        return GivenPending(known.detections)
+        return Ready(known.detections)
 
 
 class GivenDetections:

@@ -60,8 +60,7 @@ def _segment(
                 container=container_kind(task.destination, None).name,
                 threads=plan.threads,
             )
-            rate = way.info.average_rate
-            redaction = Redaction(config, task.source, shown_seconds=float(1 / rate) if rate else 0.0)
+            redaction = Redaction(config, task.source, shown_seconds=way.info.shown_seconds)
             loop = way.take(sink, redaction, on_frame, wanted=lambda frame: segment.holds(frame.pts))
         finally:
             way.close()

@@ -11,7 +11,7 @@ from typing import Any
 from trt_anon.config import validated
 from trt_anon.errors import InputError
 from trt_anon.label_files import box_of, take, unique
-from trt_anon.regions.schema import RegionsConfig
+from trt_anon.regions.schema import RegionsConfig, labelled
 from trt_anon.regions.timeline import only_file
 
 
@@ -45,9 +45,7 @@ def regions_of_coco(raw: dict[str, Any], path: Path) -> RegionsConfig:
         image, category = take(entry, "image_id", int, where), take(entry, "category_id", int, where)
         if image not in images or category not in names:
             raise InputError(f"{where}: names an image or category that the file does not have")
-        label = names[category]
-        action = label.lower() if label.lower() in ("keep", "ignore") else "redact"
-        regions.append({"name": label[:200], "action": action, **images[image], **_shape(entry, where)})
+        regions.append({**labelled(names[category]), **images[image], **_shape(entry, where)})
     return validated(RegionsConfig, {"time_unit": "frames", "regions": regions}, str(path))
 
 

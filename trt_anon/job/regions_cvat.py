@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from trt_anon.config import validated
 from trt_anon.errors import InputError
-from trt_anon.regions.schema import RegionsConfig
+from trt_anon.regions.schema import RegionsConfig, labelled
 from trt_anon.regions.timeline import only_file
 
 _SHAPES = ("box", "polygon", "ellipse")
@@ -39,10 +39,8 @@ def regions_of_cvat(root: ElementTree.Element, path: Path) -> RegionsConfig:
     return validated(RegionsConfig, {"time_unit": "frames", "regions": regions}, str(path))
 
 
-def _labelled(element: ElementTree.Element) -> dict[str, Any]:
-    label = (element.get("label") or "").strip()
-    action = label.lower() if label.lower() in ("keep", "ignore") else "redact"
-    return {"name": label[:200], "action": action}
+def _labelled(element: ElementTree.Element) -> dict[str, str]:
+    return labelled((element.get("label") or "").strip())
 
 
 def _known(element: ElementTree.Element, where: str) -> bool:

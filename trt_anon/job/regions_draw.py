@@ -35,8 +35,7 @@ def draw_regions(
     (task,) = plan([media], output, detect_only=True).tasks
     source: Source = ImageSource(media) if task.kind == "image" else PyAVSource(media)
     try:
-        rate = source.info.average_rate
-        shown = float(1 / rate) if rate else 0.0
+        shown = source.info.shown_seconds
         timeline = Timeline(config.regions, media)
         if not timeline:
             raise UsageError(f"none of the regions applies to {media}; see their `files`")

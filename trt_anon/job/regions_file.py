@@ -41,14 +41,14 @@ def _with_outlines(raw: dict[str, Any], path: Path) -> dict[str, Any]:
     regions = raw.get("regions")
     if not isinstance(regions, list):
         return raw
+    relative = raw.get("coordinates") == "relative"
     replaced = []
     for number, region in enumerate(regions):
         where = f"{path}: regions[{number}]"
         if isinstance(region, dict):
-            region = _outlined(region, path, where, relative=raw.get("coordinates") == "relative")
+            region = _outlined(region, path, where, relative=relative)
             keys = region.get("keyframes")
             if isinstance(keys, list):
-                relative = raw.get("coordinates") == "relative"
                 region["keyframes"] = [
                     _outlined(key, path, f"{where}.keyframes[{place}]", relative=relative)
                     if isinstance(key, dict)

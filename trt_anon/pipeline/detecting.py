@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,21 @@ class Pending(Protocol):
     def result_with_weak(self) -> tuple[Detections, Detections]:
         """Wait for them and for those that may only continue a track; raises what went wrong."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Detections that wait for nobody; none of them is weak."""
+
+    _found: Detections
+
+    def result(self) -> Detections:
+        """The frame's detections."""
+        return self._found
+
+    def result_with_weak(self) -> tuple[Detections, Detections]:
+        """The frame's detections, none of them weak."""
+        return self._found, Detections.empty(self._found.class_names)
 
 
 class Detecting(Protocol):

@@ -14,7 +14,7 @@ from trt_anon.config import AnonymizeConfig
 from trt_anon.errors import PipelineError
 from trt_anon.media import MediaInfo
 from trt_anon.pipeline.conveyor import Conveyor, Stage
-from trt_anon.pipeline.detecting import Detecting, Pending
+from trt_anon.pipeline.detecting import Detecting, Pending, Ready
 from trt_anon.pipeline.looking import Looks
 from trt_anon.pipeline.tracking import TrackedFrames, seconds_of, to_hide
 from trt_anon.preprocess.thumbnail import grey_thumbnail
@@ -129,14 +129,14 @@ class KnownTracks:
     def prepare(self, info: MediaInfo) -> None:
         """Nothing to prepare."""
 
-    def submit(self, frame: Frame) -> KnownPending:
+    def submit(self, frame: Frame) -> Ready:
         """What was found in a frame. Raises PipelineError where that is not known."""
         start = self._starts.get(frame.index)
         if start is None:
             raise PipelineError(f"frame {frame.index} was not there when the file was looked through")
         if start < 0:
             raise PipelineError(f"detection failed in frame {frame.index}")
-        return KnownPending(self._read(start))
+        return Ready(self._read(start))
 
     def close(self) -> None:
         """Let the temporary file go."""
@@ -154,18 +154,3 @@ class KnownTracks:
     def _array(self, kind: type[np.generic], count: int) -> np.ndarray[Any, Any]:
         data = self._file.read(count * np.dtype(kind).itemsize)
         return np.frombuffer(data, kind, count).copy()
-
-
-@dataclass(frozen=True, slots=True)
-class KnownPending:
-    """Detections that wait for nobody."""
-
-    _found: Detections
-
-    def result(self) -> Detections:
-        """What has to be hidden."""
-        return self._found
-
-    def result_with_weak(self) -> tuple[Detections, Detections]:
-        """The same, and nothing weak."""
-        return self._found, Detections.empty(self._found.class_names)

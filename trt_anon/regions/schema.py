@@ -28,6 +28,11 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def labelled(label: str) -> dict[str, str]:
+    """Name and action of a region that another tool labelled: `keep` and `ignore` are actions, all else is redacted."""
+    return {"name": label[:200], "action": label.lower() if label.lower() in ("keep", "ignore") else "redact"}
+
+
 class Outline(_Model):
     """A shape: exactly one of a box, an ellipse in a box (both x0, y0, x1, y1) and polygons.
 
