@@ -123,7 +123,8 @@ class RedactConfig(StageConfig):
 
     strength: the size of the smallest detail that survives, as a share of the object's longer side: sigma of the
     Gaussian, side of a pixelation cell; solid fill has none. None takes `DEFAULT_STRENGTH` of the method. grow: the
-    region's size relative to the detected box; None takes the growth that the detector's recipe has from labels.
+    region's size relative to the detected box; None takes for each class what its detectors' recipes have from labels
+    (learned_growth, filled in when they are chosen).
     shape: None is an ellipse for faces and a box for all else: the text of a plate reaches into its corners, which
     an ellipse leaves clear. feather: width of a soft edge around each region, as a share of the object's longer
     side; the region itself is destroyed as without it.
@@ -134,6 +135,7 @@ class RedactConfig(StageConfig):
     shape: Literal["ellipse", "box", "rounded"] | None = None
     grow: Annotated[float, Field(ge=1, le=4)] | None = None
     feather: Annotated[float, Field(ge=0, le=1)] = 0.0
+    learned_growth: tuple[tuple[ClassName, Annotated[float, Field(ge=1, le=4)]], ...] = ()
 
     @property
     def detail_share(self) -> float:
@@ -142,8 +144,13 @@ class RedactConfig(StageConfig):
 
     @property
     def growth(self) -> float:
-        """`grow`, or the default where nobody chose."""
-        return DEFAULT_GROWTH if self.grow is None else self.grow
+        """The largest of all classes."""
+        learned = max((growth for _, growth in self.learned_growth), default=DEFAULT_GROWTH)
+        return learned if self.grow is None else self.grow
+
+    def growth_of(self, class_name: str) -> float:
+        """`grow`, or where nobody chose what is learnt of the class, or the default."""
+        return dict[str, float](self.learned_growth).get(class_name, DEFAULT_GROWTH) if self.grow is None else self.grow
 
     def shape_of(self, class_name: str) -> Literal["ellipse", "box", "rounded"]:
         """`shape`, or that of the class where nobody chose."""

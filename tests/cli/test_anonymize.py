@@ -119,7 +119,10 @@ def test_options_reach_the_configuration(
             **AnonymizeConfig().track.model_dump(), "track": "off", "look_ahead_seconds": 2.5, "max_gap_seconds": 0.5,
             "detect_every": 3, "two_pass": True,
         },
-        "redact": {"method": "pixelate", "strength": 0.5, "shape": "rounded", "grow": 3.0, "feather": 0.1},
+        "redact": {
+            "method": "pixelate", "strength": 0.5, "shape": "rounded", "grow": 3.0, "feather": 0.1,
+            "learned_growth": (),
+        },
         "sink": {
             "codec": "av1", "encoder": "cpu", "quality": 33, "encoder_preset": "9", "audio": "drop",
             "subtitles": "drop", "metadata": "keep", "file_times": "keep",

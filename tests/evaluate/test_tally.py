@@ -107,6 +107,18 @@ def test_every_threshold_follows_from_one_pass(seed):
                 assert (every.cover_reach[grow][:, k] >= limit).tolist() == wanted.tolist()
 
 
+def test_its_own_growth_may_differ_by_class():
+    redact = RedactConfig(shape="box", learned_growth=(("face", 1.0), ("license_plate", 2.0)))
+    tally = Tally(2, redact, EvaluateConfig(grows=(1.0, 3.0)), [0.5])
+    names = ("face", "license_plate")
+    boxes = np.array([[10, 10, 20, 20], [40, 10, 50, 20]], np.float32)
+    found = Detections(boxes, np.ones(2, np.float32), np.array([0, 1], np.int32), names)
+    frame = Frame((np.zeros((60, 80, 3), np.uint8),), PIXEL_FORMATS["rgb24"], 80, 60)
+    tally.add(labelled(boxes.astype(np.float64)), found, canvas_of(frame))
+    pixels = {grow: round(float(share[0]) * 60 * 80) for grow, share in tally.done().redacted.items()}
+    assert pixels == {1.0: 200, 2.0: 100 + 400, 3.0: 1800}
+
+
 def test_what_is_ignored_or_out_of_sight_does_not_count():
     boxes = [[0, 0, 20, 20], [30, 0, 50, 20], [200, 0, 220, 20]]
     image = labelled(boxes, np.array([False, True, False]))

@@ -19,7 +19,7 @@ from trt_anon.config import AnonymizeConfig, Scale
 from trt_anon.detect.base import Candidates
 from trt_anon.errors import ModelError, UsageError
 from trt_anon.models.registry import Registry
-from trt_anon.pipeline.detection import Detector, FrameDetector, choose_recipes
+from trt_anon.pipeline.detection import Detector, FrameDetector, choose_recipes, with_growth
 from trt_anon.runtime.base import TensorSpec
 from trt_anon.types import PIXEL_FORMATS, Frame, InputSpec, Orientation
 
@@ -226,6 +226,17 @@ def test_the_default_detector_of_each_class_is_taken(tmp_path: Any) -> None:
     assert [r.name for r in choose_recipes(AnonymizeConfig(), registry)] == ["yunet"]
     both = make_config(classes=("license_plate", "face"))
     assert [r.name for r in choose_recipes(both, registry)] == ["plates", "yunet"]
+
+
+def test_each_class_grows_as_much_as_the_most_careful_of_its_own_detectors(tmp_path: Any) -> None:
+    registry = Registry(models_dir=tmp_path)
+    config = make_config(classes=("face", "license_plate"))
+    face, plate = choose_recipes(config, registry)
+    recipes = [face.model_copy(update={"grow": 1.1}), face.model_copy(update={"grow": 1.2}), plate]
+    grown = with_growth(config, recipes).redact
+    assert (grown.growth_of("face"), grown.growth_of("license_plate")) == (1.2, plate.grow)
+    chosen = with_growth(make_config(config, grow=2.0), recipes).redact
+    assert (chosen.growth_of("face"), chosen.growth_of("license_plate"), chosen.growth) == (2.0, 2.0, 2.0)
 
 
 def test_beside_a_default_detector_look_those_of_its_preset_that_are_here(tmp_path: Any) -> None:

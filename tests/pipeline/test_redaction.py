@@ -54,6 +54,15 @@ def test_each_class_as_it_is_said_and_the_stronger_lies_above() -> None:
     assert black(frame)[10:20, 10:20].all()
 
 
+def test_each_class_grows_as_its_recipes_learnt_unless_somebody_chose() -> None:
+    learned = {"grow": None, "learned_growth": (("face", 2.0), ("license_plate", 3.0))}
+    boxes = found((20, 20, 30, 30), (60, 20, 70, 30), classes=(0, 1))
+    (layer,) = redaction(redact=learned).layers(picture(), boxes)
+    assert [region.x1_px - region.x0_px for region in layer.regions] == [20, 30]
+    (layer,) = redaction(redact={**learned, "grow": 1.5}).layers(picture(), boxes)
+    assert [region.x1_px - region.x0_px for region in layer.regions] == [15, 15]
+
+
 def test_a_plate_is_redacted_up_to_its_corners_and_a_face_as_an_ellipse() -> None:
     frame = picture()
     before = frame.planes[0].copy()

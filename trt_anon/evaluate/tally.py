@@ -44,11 +44,12 @@ def redaction_levels(canvas: Canvas, found: Detections, redact: RedactConfig) ->
 
     The masks are those that `redact.frame.Redactor` draws.
     """
+    names = [found.class_names[n] for n in found.class_ids.tolist()]
     regions = regions_to_stored(
         grow_regions(
             found.boxes_xyxy_px,
-            grow=redact.growth,
-            shape=[redact.shape_of(found.class_names[n]) for n in found.class_ids.tolist()],
+            grow=[redact.growth_of(name) for name in names],
+            shape=[redact.shape_of(name) for name in names],
             contours_px=found.contours_px,
         ),
         canvas.width_px,
@@ -134,7 +135,8 @@ class Tally:
     ) -> None:
         """`thresholds`: ascending, where redacted pixels are counted. `grows`: None takes the settings'."""
         chosen = settings.grows if grows is None else grows
-        self._redacts = {grow: redact.model_copy(update={"grow": grow}) for grow in sorted({redact.growth, *chosen})}
+        compared = {grow: redact.model_copy(update={"grow": grow}) for grow in chosen}
+        self._redacts = dict(sorted({**compared, redact.growth: redact}.items()))  # its own may differ by class
         self._classes = classes
         self._settings = settings
         self._thresholds = np.array(thresholds, np.float64)

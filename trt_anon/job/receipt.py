@@ -212,7 +212,7 @@ def _settings(config: AnonymizeConfig) -> dict[str, Any]:
         "preset": config.detect.preset,
         "method": redact.method,
         "strength": redact.detail_share,
-        "grow": redact.growth,
+        "grow": {name: redact.growth_of(name) for name in config.detect.classes},
         "track": config.track.track,
         "on_error": config.pipeline.on_error,
         "regions_by_hand": len(config.regions.regions),

@@ -274,11 +274,10 @@ def merge_rule(class_name: str, recipes: Sequence[Recipe]) -> MergeRule:
 
 
 def with_growth(config: AnonymizeConfig, recipes: Sequence[Recipe]) -> AnonymizeConfig:
-    """The configuration with the growth that the recipes need, unless the user chose one; of several the largest."""
-    if config.redact.grow is not None:
-        return config
-    grow = max(recipe.grow for recipe in recipes)
-    return config.model_copy(update={"redact": config.redact.model_copy(update={"grow": grow})})
+    """The configuration with the growth that each class needs: of the recipes that find it, the largest."""
+    by_class = {name: [recipe.grow for recipe in recipes if name in recipe.classes] for name in config.detect.classes}
+    learned = tuple((name, max(grows)) for name, grows in by_class.items() if grows)
+    return config.model_copy(update={"redact": config.redact.model_copy(update={"learned_growth": learned})})
 
 
 def _load(recipe: Recipe, config: AnonymizeConfig, registry: Registry, opener: Opener) -> Detector:

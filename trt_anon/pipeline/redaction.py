@@ -33,10 +33,11 @@ class Layer:
 
 def stored_regions(frame: Frame, detections: Detections, config: RedactConfig) -> list[Region]:
     """The regions that hide these detections in a frame, in its stored pixels."""
+    names = [detections.class_names[n] for n in detections.class_ids.tolist()]
     upright = grow_regions(
         detections.boxes_xyxy_px,
-        grow=config.growth,
-        shape=[config.shape_of(detections.class_names[n]) for n in detections.class_ids.tolist()],
+        grow=[config.growth_of(name) for name in names],
+        shape=[config.shape_of(name) for name in names],
         contours_px=detections.contours_px,
     )
     stored = regions_to_stored(upright, frame.width_px, frame.height_px, frame.orientation)

@@ -53,7 +53,7 @@ class Rect:
 def grow_regions(
     boxes_xyxy_px: NDArray[np.float32],
     *,
-    grow: float,
+    grow: float | Sequence[float],
     shape: Shape | Sequence[Shape],
     min_size_px: float = MIN_REGION_PX,
     contours_px: Sequence[NDArray[np.float32]] | None = None,
@@ -61,7 +61,8 @@ def grow_regions(
     """Regions that hide the objects of these boxes: each box grown about its centre, never dropped.
 
     boxes_xyxy_px: (N, 4) in upright pixels; corners in the wrong order are put right. grow: the region's size relative
-    to the box, at least 1. shape: of all regions, or one for each box. min_size_px: least width and height of a region.
+    to the box, at least 1. grow and shape are of all regions, or one for each box. min_size_px: their least width and
+    height.
     `object_px` is the longer side before growth.
     contours_px: outlines (K, 2) of N masks. One of at least three points becomes a polygon instead of a grown box, its
     margin on every side the larger of the two by which growth would widen the outline's own box, and at least what
@@ -75,7 +76,8 @@ def grow_regions(
         raise ValueError("boxes_xyxy_px holds values that are not finite: the detector's output cannot be trusted")
     corners = boxes.clip(-_FARTHEST_PX, _FARTHEST_PX).reshape(-1, 2, 2)
     low, high = corners.min(axis=1), corners.max(axis=1)
-    half = np.maximum((high - low) * grow, min_size_px) / 2
+    grows = np.broadcast_to(np.asarray(grow, np.float64), len(boxes))
+    half = np.maximum((high - low) * grows[:, None], min_size_px) / 2
     centre = (low + high) / 2
     # rounding must not leave a sliver of the box outside
     grown = np.concatenate((np.minimum(centre - half, low), np.maximum(centre + half, high)), axis=1).tolist()
@@ -90,10 +92,10 @@ def grow_regions(
     if len(contours_px) != len(regions):
         raise ValueError(f"{len(regions)} boxes but {len(contours_px)} outlines")
     return [
-        _grow_polygon(np.asarray(outline, np.float64), region.object_px, grow, min_size_px)
+        _grow_polygon(np.asarray(outline, np.float64), region.object_px, growth, min_size_px)
         if len(outline) >= 3
         else region
-        for region, outline in zip(regions, contours_px, strict=True)
+        for region, outline, growth in zip(regions, contours_px, grows.tolist(), strict=True)
     ]
 
 
