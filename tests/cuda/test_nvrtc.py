@@ -36,10 +36,10 @@ BOUNDS = {
     },
     "preprocess/thumbnail.cu": {"thumbnail": Bound(64, 0, 256, 4)},
     "redact/frame.cu": {
-        "redact_prepare": Bound(64, 17920, 256, 4),
-        "redact_prepare_outlines": Bound(80, 18976, 256, 3),
+        "redact_prepare": Bound(64, 16384, 256, 4),
+        "redact_prepare_outlines": Bound(80, 17440, 256, 3),
         "redact_blur": Bound(64, 25480, 256, 4),
-        "redact_write": Bound(56, 22020, 256, 4),
+        "redact_write": Bound(64, 20992, 256, 4),
         "redact_write_softly": Bound(64, 0, 256, 4),
         "redact_union": Bound(30, 0, 256, 8),
     },

@@ -186,8 +186,9 @@ def test_a_mixed_batch_in_at_most_three_launches(method, host):
     redact.batch(frames, regions, np.empty(redact.workspace_bytes(frames, regions), np.uint8))
     assert {name: traffic.launches for name, traffic in accounting.by_kernel.items()} == {
         "redact_prepare": 1,
+        "redact_blur": 1,
         "redact_write": 1,
-    } | ({} if method == "solid" else {"redact_blur": 1})
+    }
 
 
 @pytest.mark.gpu
@@ -437,7 +438,7 @@ def test_the_cost_does_not_grow_with_the_strength():
         assert taps <= most_taps
         assert plan.table.nbytes < 6144
     assert cost(32)[0] <= 2.6
-    assert cost(12, method="solid")[0] <= 1.1
+    assert cost(12, method="solid")[0] <= 1.15  # the masks, plain and own
     assert cost(12, method="pixelate")[0] <= 2.3
 
 

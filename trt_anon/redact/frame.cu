@@ -3,11 +3,10 @@
 // 1. redact_prepare sums the samples of each cell of each region, in whole numbers, and draws the regions' masks, a bit
 //    per block (what shares a chroma sample).
 // 2. redact_blur turns sums into means and runs a small Gaussian over them; for pixelation it only divides. Where cells
-//    are single samples it reads those itself.
-// 3. redact_write writes: interpolated between cells, or the cell's mean, or black, where the region's mask is set and
-//    that of no stronger region of the frame.
+//    are single samples it reads those itself. Other blocks of it take from each mask what stronger regions take.
+// 3. redact_write writes: interpolated between cells, or the cell's mean, or black, where the region's own mask is set.
 //
-// With soft edges, 2. also dilates the masks, and 3. is redact_write_softly: see soft.py.
+// With soft edges, 2. dilates the masks instead, and 3. is redact_write_softly: see soft.py.
 //
 // Nothing is written before everything is read. A sample is read once and written once, whatever the blur's strength;
 // the Gaussian between has at most 25 taps an axis (more only over grids of less than 20 cells). A *patch* is one region
@@ -38,13 +37,14 @@
 #define MAX_NEIGHBOURS 80  // and values of a row
 #define WRITE_WORDS 4  // words of the mask that a tile of samples spans
 #define WRITE_ROWS 128  // and its rows
-#define WRITE_VALUES 4096  // of its rows of cells, one above the other
+#define WRITE_VALUES 4096  // of its rows of cells, each as long as the tile
+#define WORD_BYTES 16  // that a thread writes at once
 
 #define THREADS (REDACT_TILE * REDACT_ROWS)
 #define WARPS REDACT_ROWS
 #define ALL_LANES 0xffffffffu
 
-#define WRITE_TURNS (WRITE_ROWS * WRITE_WORDS / THREADS)  // words of a tile's mask that a thread looks after
+#define WRITE_TURNS (WRITE_ROWS * WRITE_WORDS / THREADS)  // words of a tile's mask that a thread fetches
 
 static_assert(REDACT_TILE == 32, "a warp makes a row of a tile, and a word of a mask");
 static_assert(THREADS == 256, "a thread for each word of a tile of sums, and for each row of a tile of samples");
@@ -71,7 +71,7 @@ struct Region {  // in the order of its frame: the stronger, the later
     int shape;
     int soft;  // radius of its rim, in blocks
     int rim_at[2];  // the block that its patches begin with
-    unsigned near;  // place of the first word of its mask dilated by that radius, on all sides of it
+    unsigned derived;  // place of the first word of the mask dilated by that radius; without a rim, of its own mask
     int reserved;
 };
 
@@ -86,6 +86,7 @@ struct Axis {
     int radius;  // of the Gaussian, in cells
     float sigma;
     int length;  // samples
+    float per_unit;  // Gaussian: of half samples, in a cell
 };
 
 struct Patch {
@@ -95,6 +96,8 @@ struct Patch {
     unsigned region;
     unsigned sums, low;  // places of its first
     unsigned before, after;  // bytes of the plane's rows that lie on either side
+    unsigned own;  // place of the first word of the region's own mask
+    int mask_words;  // of a row of it
     unsigned short fill[4];  // black, by channel
     int rows;  // of a tile of samples: a multiple of a block's
     short channels;
@@ -109,7 +112,7 @@ struct Point {
 };
 
 struct Layout {  // where in the table things are, in units of 8 bytes
-    unsigned regions, patches, points, sum_work, mask_work, blur_work, write_work, near_work, frame_starts;
+    unsigned regions, patches, points, sum_work, mask_work, blur_work, write_work, derived_work, frame_starts;
     unsigned sum_tiles, blur_tiles;
     int method;
 };
@@ -123,6 +126,11 @@ __device__ __forceinline__ const T* part_of(const unsigned long long* table, uns
 struct Work {
     unsigned owner, tile;
 };
+
+// The whole part of i / n; i is not negative, per is 1 / n, and both numbers are small.
+__device__ __forceinline__ int quotient(int i, float per) {
+    return static_cast<int>((static_cast<float>(i) + 0.5f) * per);
+}
 
 // ---- Sums of cells --------------------------------------------------------------------------------------------------
 
@@ -145,6 +153,7 @@ __device__ __forceinline__ Span cell_span(const Axis& axis, int cell, int method
 }
 
 __device__ __forceinline__ Span part_span(const Axis& axis, int number, int method) {
+    if (axis.slices == 1) return cell_span(axis, number, method);
     const int cell = number / axis.slices, slice = number - cell * axis.slices;
     const Span whole = cell_span(axis, cell, method);
     const int first = slice * axis.part, count = max(0, min(axis.part, whole.count - first));
@@ -153,12 +162,13 @@ __device__ __forceinline__ Span part_span(const Axis& axis, int number, int meth
 
 // Where parts [left, left + width) of an axis begin and end, in samples; some may be empty.
 __device__ __forceinline__ void extent_of(const Axis& axis, int left, int width, int method, int* begin, int* end) {
-    const int first = left / axis.slices, last = (left + width - 1) / axis.slices;
+    const int slices = axis.slices;
+    const int first = slices == 1 ? left : left / slices, last = slices == 1 ? left + width - 1 : (left + width - 1) / slices;
     const Span before = cell_span(axis, first, method), after = cell_span(axis, last, method);
-    *begin = before.first + min((left - first * axis.slices) * axis.part, before.count);
+    *begin = before.first + min((left - first * slices) * axis.part, before.count);
     // The Gaussian's first cell shares its only sample with the next one, its last cell with the one before.
     if (last > first) *begin = min(*begin, min(cell_span(axis, first + 1, method).first, after.first));
-    *end = after.first + min((left + width - last * axis.slices) * axis.part, after.count);
+    *end = after.first + min((left + width - last * slices) * axis.part, after.count);
 }
 
 // The word of a row at `from`, of which only bytes in [0, bytes) are read; the others are 0.
@@ -257,8 +267,9 @@ __device__ __forceinline__ void sum_tile(const Patch& patch, unsigned tile, unsi
     const Axis &across = patch.axis[0], &down = patch.axis[1];
     const int channels = patch.channels, log2_size = patch.wide;
     const int parts_x = across.cells * across.slices, parts_y = down.cells * down.slices;
-    const int tiles_x = (parts_x + across.tile - 1) / across.tile;
-    const int left = static_cast<int>(tile % tiles_x) * across.tile, top = static_cast<int>(tile / tiles_x) * down.tile;
+    const int tiles_x = across.tile >= parts_x ? 1 : (parts_x + across.tile - 1) / across.tile;
+    const int tile_y = static_cast<int>(tiles_x == 1 ? tile : tile / tiles_x);
+    const int left = (static_cast<int>(tile) - tile_y * tiles_x) * across.tile, top = tile_y * down.tile;
     const int width = min(across.tile, parts_x - left), height = min(down.tile, parts_y - top);
 
     const unsigned char* const first = reinterpret_cast<const unsigned char*>(patch.samples);
@@ -271,7 +282,7 @@ __device__ __forceinline__ void sum_tile(const Patch& patch, unsigned tile, unsi
     const int words = max((end * step - from + SUM_WORD - 1) / SUM_WORD, 1);
     const int in_word = SUM_WORD >> log2_size;
     if (thread < words * height) {
-        const int row = thread / words, word = thread - row * words;
+        const int row = quotient(thread, 1.0f / static_cast<float>(words)), word = thread - row * words;
         const Span y = part_span(down, top + row, method);
         unsigned* const to = columns + thread * in_word;
         const int at = from + word * SUM_WORD, bytes = across.length * step;
@@ -281,15 +292,17 @@ __device__ __forceinline__ void sum_tile(const Patch& patch, unsigned tile, unsi
     }
     __syncthreads();
 
+    const float per_row = 1.0f / static_cast<float>(width);
     for (int i = thread; i < width * height * channels; i += THREADS) {
-        const int channel = i % channels, part = i / channels;
-        const int y = part / width, x = part - y * width;
+        const int part = channels == 1 ? i : channels == 2 ? i >> 1 : i / channels, channel = i - part * channels;
+        const int y = quotient(part, per_row), x = part - y * width;
         const Span span = part_span(across, left + x, method);
         const unsigned* const column =
             columns + y * words * in_word + span.first * channels - (from >> log2_size) + channel;
         unsigned sum = 0;
-        // Neighbours begin at different columns, so that they do not all ask for the same bank.
-        int j = span.count ? x % span.count : 0;
+        // Where neighbours lie an even number of columns apart, they begin at different ones, so that they do not all ask
+        // for the same bank.
+        int j = span.count && (across.size * channels) % 2 == 0 ? x % span.count : 0;
         for (int done = 0; done < span.count; ++done) {
             sum += column[j * channels];
             j = j + 1 == span.count ? 0 : j + 1;
@@ -307,6 +320,44 @@ __device__ __forceinline__ double reach(const Region& region, int axis, int bloc
     double gap = fabs(start + region.offset[axis]) - region.inset[axis];
     gap = fmax(gap, 0.0) * region.per_radius[axis];
     return gap * gap;
+}
+
+__device__ __forceinline__ int within(double value, int most) {
+    return static_cast<int>(fmin(fmax(value, 0.0), static_cast<double>(most)));
+}
+
+// The bits of [begin, end) in the word of that number.
+__device__ __forceinline__ unsigned span_bits(int begin, int end, int word) {
+    const int from = max(begin - 32 * word, 0), to = min(end - 32 * word, 32);
+    return from < to ? ALL_LANES << from & ALL_LANES >> (32 - to) : 0;
+}
+
+// A row of a core box with an elliptic rim: an interval of columns, for `reach` only grows on either side of the middle,
+// rounded or not. Its ends are estimated and then moved to where the comparison itself changes.
+__device__ __forceinline__ void round_row(const Region& region, int row, unsigned* masks) {
+    const int columns = region.size[0], words = (columns + 31) / 32;
+    unsigned* const line = masks + region.mask + static_cast<size_t>(row) * words;
+    const double down = reach(region, 1, row);
+    int begin = 0, end = 0;
+    if (down <= 1.0) {
+        const double half = region.inset[0] + sqrt(1.0 - down) / region.per_radius[0], unit = region.block[0];
+        const double low = (-region.offset[0] - half) / unit - region.at[0];
+        const double high = (half - region.offset[0]) / unit - region.at[0];
+        end = columns;
+        if (low >= -1e9 && high <= 1e9) {  // else far from all that is finite, and looked at from the edges on
+            begin = within(ceil(low), columns);
+            end = max(within(floor(high) + 1.0, columns), begin);
+        }
+#pragma unroll 1
+        while (begin > 0 && down + reach(region, 0, begin - 1) <= 1.0) --begin;
+#pragma unroll 1
+        while (end < columns && down + reach(region, 0, end) <= 1.0) ++end;
+#pragma unroll 1
+        while (begin < end && !(down + reach(region, 0, begin) <= 1.0)) ++begin;
+#pragma unroll 1
+        while (begin < end && !(down + reach(region, 0, end - 1) <= 1.0)) --end;
+    }
+    for (int word = 0; word < words; ++word) line[word] = span_bits(begin, end, word);
 }
 
 __device__ __forceinline__ bool bitmap_holds(const Region& region, int column, int row) {
@@ -362,10 +413,6 @@ __device__ __forceinline__ void capsule(double ax, double ay, double bx, double 
         *left = fmin(*left, ax + low);
         *right = fmax(*right, ax + high);
     }
-}
-
-__device__ __forceinline__ int within(double value, int most) {
-    return static_cast<int>(fmin(fmax(value, 0.0), static_cast<double>(most)));
 }
 
 // Whether the block in this lane's column belongs to a polygon; lanes share the edges. turns, beside: of this warp.
@@ -424,7 +471,12 @@ __device__ __noinline__ void polygon_tile(const Region& region, const Point* poi
 
 template <bool OUTLINES>
 __device__ __forceinline__ void mask_tile(const Region& region, const Point* points, unsigned tile, unsigned* masks,
-                                          int lane, int warp, int (*turns)[32], unsigned* beside, double* reach_down, float* about_down) {
+                                          int lane, int warp, int (*turns)[32], unsigned* beside) {
+    if (region.shape == SHAPE_ROUND) {
+        const int row = static_cast<int>(tile) * THREADS + warp * 32 + lane;
+        if (row < region.size[1]) round_row(region, row, masks);
+        return;
+    }
     const int words = (region.size[0] + 31) / 32, tiles_x = (words + MASK_WORDS - 1) / MASK_WORDS;
     const int first = static_cast<int>(tile % tiles_x) * MASK_WORDS, last = min(first + MASK_WORDS, words);
     const int top = static_cast<int>(tile / tiles_x) * MASK_ROWS, bottom = min(top + MASK_ROWS, region.size[1]);
@@ -432,28 +484,14 @@ __device__ __forceinline__ void mask_tile(const Region& region, const Point* poi
         polygon_tile(region, points + region.first_point, first, last, top, bottom, masks, lane, warp, turns, beside);
         return;
     }
-    const bool is_round = region.shape == SHAPE_ROUND;
-    for (int row = top + warp * 32 + lane; is_round && row < bottom; row += THREADS)
-        reach_down[row - top] = reach(region, 1, row), about_down[row - top] = static_cast<float>(reach_down[row - top]);
-    __syncthreads();
 #pragma unroll 1
-    for (int word = first; word < last; ++word) {
-        const int column = 32 * word + lane;
-        const double reach_across = is_round ? reach(region, 0, column) : 0.0;
-        const float about_across = static_cast<float>(reach_across);
+    for (int word = first; word < last; ++word)
 #pragma unroll 1
         for (int row = top + warp; row < bottom; row += WARPS) {
-            bool holds;
-            if (region.shape == SHAPE_BITMAP) {
-                holds = bitmap_holds(region, column, row);
-            } else {  // float32 where that is certain: GPUs for video have few units for float64
-                const float about = about_down[row - top] + about_across;
-                holds = about < 0.9999f ? true : about > 1.0001f ? false : reach_down[row - top] + reach_across <= 1.0;
-            }
-            const unsigned bits = __ballot_sync(ALL_LANES, holds && column < region.size[0]);
+            const int column = 32 * word + lane;
+            const unsigned bits = __ballot_sync(ALL_LANES, column < region.size[0] && bitmap_holds(region, column, row));
             if (lane == 0) masks[region.mask + static_cast<size_t>(row) * words + word] = bits;
         }
-    }
 }
 
 template <bool OUTLINES>
@@ -462,8 +500,6 @@ __device__ __forceinline__ void prepare(const Layout& layout, const unsigned lon
     __shared__ __align__(16) unsigned columns[THREADS * SUM_WORD];
     __shared__ int turns[WARPS][32];
     __shared__ unsigned beside[WARPS];
-    __shared__ double reach_down[MASK_ROWS];
-    __shared__ float about_down[MASK_ROWS];
     const int lane = threadIdx.x, warp = threadIdx.y, thread = warp * 32 + lane;
     if (blockIdx.x < layout.sum_tiles) {
         const Work work = part_of<Work>(table, layout.sum_work)[blockIdx.x];
@@ -472,7 +508,7 @@ __device__ __forceinline__ void prepare(const Layout& layout, const unsigned lon
     } else {
         const Work work = part_of<Work>(table, layout.mask_work)[blockIdx.x - layout.sum_tiles];
         mask_tile<OUTLINES>(part_of<Region>(table, layout.regions)[work.owner], part_of<Point>(table, layout.points), work.tile,
-                  masks, lane, warp, turns, beside, reach_down, about_down);
+                  masks, lane, warp, turns, beside);
     }
 }
 
@@ -525,7 +561,34 @@ __device__ __forceinline__ void dilate_tile(const Region& region, unsigned tile,
     unsigned near = 0;
     for (int apart = 0; apart <= 2 * radius; ++apart)
         near |= __funnelshift_r(low, high, apart);
-    masks[region.near + static_cast<size_t>(row) * words + word] = near;
+    masks[region.derived + static_cast<size_t>(row) * words + word] = near;
+}
+
+// A word of what a region takes and no stronger one does: 256 words to a tile.
+__device__ __forceinline__ void own_tile(const Region* regions, unsigned number, unsigned tile, unsigned* masks, int lane,
+                                         int thread) {
+    const Region& region = regions[number];
+    const int words = (region.size[0] + 31) / 32, all = words * region.size[1];
+    const int place = static_cast<int>(tile) * THREADS + thread;
+    const int row = min(place, all - 1) / words, word = min(place, all - 1) - row * words;
+    const int x = region.at[0], y = region.at[1] + row, end_x = x + region.size[0];
+    const int first_y = __shfl_sync(ALL_LANES, y, 0), last_y = __shfl_sync(ALL_LANES, y, 31);  // of this warp
+    unsigned mine = mask_word(region, masks, word, row);
+    for (unsigned first = number + 1; first < region.end; first += 32) {
+        bool meets = false;
+        if (first + lane < region.end) {
+            const Region& rival = regions[first + lane];
+            meets = rival.at[0] < end_x && rival.at[0] + rival.size[0] > x && rival.at[1] <= last_y &&
+                    rival.at[1] + rival.size[1] > first_y;
+        }
+        for (unsigned left = __ballot_sync(ALL_LANES, meets); left; left &= left - 1) {
+            const Region& rival = regions[first + __ffs(static_cast<int>(left)) - 1];
+            const int rival_row = y - rival.at[1];
+            if (mine && rival_row >= 0 && rival_row < rival.size[1])
+                mine &= ~mask_bits(rival, masks, x + 32 * word - rival.at[0], rival_row);
+        }
+    }
+    if (place < all) masks[region.derived + place] = mine;
 }
 
 // ---- The Gaussian between -------------------------------------------------------------------------------------------
@@ -557,8 +620,39 @@ __device__ __forceinline__ float cell_value(const Patch& patch, const unsigned* 
     return static_cast<float>(floor((2.0 * static_cast<double>(total) + count) / (2.0 * count)));
 }
 
-// Blocks: layout.blur_tiles tiles of values, then tiles of dilated masks. A tile of values has 32 in a row and 32 rows of cells; a value is a cell's channel where there are at most two, so
-// that they lie beside each other, else the channels are looked at one by one. Threads: (REDACT_TILE, REDACT_ROWS).
+// The weights of the Gaussian from its middle on, both sides together 1, by a warp.
+__device__ __forceinline__ void make_weights(const Axis& axis, int lane, float* weights) {
+    float weight[2], total = 0.0f;
+#pragma unroll
+    for (int k = 0; k < 2; ++k) {
+        const int step = lane + 32 * k;
+        const float distance = static_cast<float>(step) / axis.sigma;
+        weight[k] = step <= axis.radius ? expf(-0.5f * distance * distance) : 0.0f;
+        total += step ? 2.0f * weight[k] : weight[k];
+    }
+    for (int apart = 16; apart > 0; apart /= 2) total += __shfl_xor_sync(ALL_LANES, total, apart);
+    weights[lane] = weight[0] / total;
+    if (lane + 32 <= MAX_RADIUS) weights[lane + 32] = weight[1] / total;
+}
+
+// The weighted mean around line[at], of values `step` apart; those beyond an edge are as the one at the edge.
+template <bool EDGES>
+__device__ __forceinline__ float weighted(const float* line, int step, int at, int least, int most, const float* weights,
+                                          int radius) {
+    float sum = weights[0] * line[at];
+    int before = at, after = at;
+#pragma unroll 2
+    for (int i = 1; i <= radius; ++i) {
+        before -= step;
+        after += step;
+        sum = fmaf(weights[i], EDGES ? line[max(before, least)] + line[min(after, most)] : line[before] + line[after], sum);
+    }
+    return sum;
+}
+
+// Blocks: layout.blur_tiles tiles of values, then tiles of own or dilated masks. A tile of values has 32 in a row and 32
+// rows of cells; a value is a cell's channel where there are at most two, so that they lie beside each other, else the
+// channels are looked at one by one. Threads: (REDACT_TILE, REDACT_ROWS).
 extern "C" __global__ void __launch_bounds__(THREADS, 4) redact_blur(
     const Layout __grid_constant__ layout, const unsigned long long* __restrict__ table,
     const unsigned* __restrict__ sums, float* __restrict__ low, unsigned* masks) {
@@ -567,8 +661,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) redact_blur(
     __shared__ float weights[2][MAX_RADIUS + 1];
     const int lane = threadIdx.x, warp = threadIdx.y, thread = warp * 32 + lane;
     if (blockIdx.x >= layout.blur_tiles) {
-        const Work work = part_of<Work>(table, layout.near_work)[blockIdx.x - layout.blur_tiles];
-        dilate_tile(part_of<Region>(table, layout.regions)[work.owner], work.tile, masks, thread);
+        const Work work = part_of<Work>(table, layout.derived_work)[blockIdx.x - layout.blur_tiles];
+        const Region* const regions = part_of<Region>(table, layout.regions);
+        if (regions[work.owner].soft) dilate_tile(regions[work.owner], work.tile, masks, thread);
+        else own_tile(regions, work.owner, work.tile, masks, lane, thread);
         return;
     }
     const Work work = part_of<Work>(table, layout.blur_work)[blockIdx.x];
@@ -592,27 +688,35 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) redact_blur(
         return;
     }
 
-    const int reach_x = across.radius * beside, edge = x % beside;
-    const int first_x = max(left - reach_x, 0), last_x = min(left + REDACT_TILE - 1 + reach_x, width - 1);
+    const int reach_x = across.radius * beside;
+    const int tile_width = min(REDACT_TILE, width - left), tile_height = bottom - top;
+    const int first_x = max(left - reach_x, 0), last_x = min(left + tile_width - 1 + reach_x, width - 1);
     const int first_y = max(top - down.radius, 0), last_y = min(bottom - 1 + down.radius, height - 1);
     const int columns = last_x - first_x + 1, rows = last_y - first_y + 1;
-    for (int i = thread; i < 2 * (MAX_RADIUS + 1); i += THREADS) {
-        const Axis& axis = i > MAX_RADIUS ? down : across;
-        const int step = i > MAX_RADIUS ? i - (MAX_RADIUS + 1) : i;
-        const float distance = static_cast<float>(step) / axis.sigma;
-        if (step <= axis.radius) weights[i > MAX_RADIUS][step] = expf(-0.5f * distance * distance);
-    }
-    if (across.slices * down.slices == 1 && across.size * down.size > 1) {  // a sum for each value, in their order
-        const float unit = 1.0f / static_cast<float>(across.size * down.size), per_row = 1.0f / static_cast<float>(columns);
+    if (warp < 2) make_weights(warp ? down : across, lane, weights[warp]);
+    const float per_row = 1.0f / static_cast<float>(columns);
+    const int slices = down.slices;
+    if (across.slices == 1 && across.size * down.size > 1) {  // sums lie in the order of the values
+        const float unit = 1.0f / static_cast<float>(across.size * down.size);
+        sums += first_y * slices * row_values + first_x * layers + layer;
         for (int start = thread; start < rows * columns; start += 4 * THREADS) {
             unsigned sum[4];  // asked for together, for they come from afar
             int row[4];
 #pragma unroll
             for (int k = 0; k < 4; ++k) {
-                const int i = min(start + k * THREADS, rows * columns - 1);
-                row[k] = static_cast<int>((static_cast<float>(i) + 0.5f) * per_row);
-                sum[k] = sums[(first_y + row[k]) * row_values + (first_x + i - row[k] * columns) * layers + layer];
+                const int i = start + k * THREADS;
+                row[k] = quotient(i, per_row);
+                sum[k] = 0;
+                if (i < rows * columns) sum[k] = sums[row[k] * slices * row_values + (i - row[k] * columns) * layers];
             }
+#pragma unroll 1  // seldom more than one
+            for (int slice = 1; slice < slices; ++slice)
+#pragma unroll
+                for (int k = 0; k < 4; ++k) {
+                    const int i = start + k * THREADS;
+                    if (i < rows * columns)
+                        sum[k] += sums[(row[k] * slices + slice) * row_values + (i - row[k] * columns) * layers];
+                }
 #pragma unroll
             for (int k = 0; k < 4; ++k) {
                 const int i = start + k * THREADS;
@@ -620,35 +724,31 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) redact_blur(
             }
         }
     } else {
-        for (int row = warp; row < rows; row += WARPS)
-            for (int column = lane; column < columns; column += 32) {
-                const int at = first_x + column;
-                cells[row][column] = cell_value(patch, sums, at / beside, first_y + row,
-                                                layers == 1 ? at % beside : layer, GAUSSIAN);
-            }
+        for (int i = thread; i < rows * columns; i += THREADS) {
+            const int row = quotient(i, per_row), column = i - row * columns, at = first_x + column;
+            cells[row][column] = cell_value(patch, sums, at / beside, first_y + row, layers == 1 ? at % beside : layer, GAUSSIAN);
+        }
     }
     __syncthreads();
 
-    float total_x = 0.0f, total_y = 0.0f;
-    for (int i = across.radius; i > 0; --i) total_x += weights[0][i];
-    for (int i = down.radius; i > 0; --i) total_y += weights[1][i];
-    const float unit_x = 1.0f / (2.0f * total_x + weights[0][0]), unit_y = 1.0f / (2.0f * total_y + weights[1][0]);
-    const int least = edge - first_x, most = width - beside + edge - first_x;  // of this lane's channel
-    for (int row = warp; x < width && row < rows; row += WARPS) {
-        const float* const line = cells[row];
-        float sum = weights[0][0] * line[x - first_x];
-        for (int i = 1; i <= across.radius; ++i)
-            sum = fmaf(weights[0][i],
-                       line[max(x - first_x - i * beside, least)] + line[min(x - first_x + i * beside, most)], sum);
-        rows_done[row][lane] = sum * unit_x;
+    const float per_line = 1.0f / static_cast<float>(tile_width);
+    const bool inside_x = columns == tile_width + 2 * reach_x, inside_y = rows == tile_height + 2 * down.radius;
+    for (int i = thread; i < rows * tile_width; i += THREADS) {
+        const int row = quotient(i, per_line), column = i - row * tile_width, at = left + column - first_x;
+        const int edge = (left + column) % beside;  // of the channel
+        const int least = edge - first_x, most = width - beside + edge - first_x;
+        rows_done[row][column] = inside_x ? weighted<false>(cells[row], beside, at, least, most, weights[0], across.radius)
+                                          : weighted<true>(cells[row], beside, at, least, most, weights[0], across.radius);
     }
     __syncthreads();
-    for (int y = top + warp; x < width && y < bottom; y += WARPS) {
-        float sum = weights[1][0] * rows_done[y - first_y][lane];
-        for (int i = 1; i <= down.radius; ++i)
-            sum = fmaf(weights[1][i],
-                       rows_done[max(y - i, 0) - first_y][lane] + rows_done[min(y + i, height - 1) - first_y][lane], sum);
-        low[static_cast<size_t>(y) * row_values + in_row] = sum * unit_y;
+    for (int i = thread; i < tile_height * tile_width; i += THREADS) {
+        const int row = quotient(i, per_line), column = i - row * tile_width, y = top + row;
+        const float* const line = &rows_done[0][column];
+        const float value =
+            inside_y ? weighted<false>(line, REDACT_TILE, (y - first_y) * REDACT_TILE, 0, 0, weights[1], down.radius)
+                     : weighted<true>(line, REDACT_TILE, (y - first_y) * REDACT_TILE, -first_y * REDACT_TILE,
+                                      (height - 1 - first_y) * REDACT_TILE, weights[1], down.radius);
+        low[static_cast<size_t>(y) * row_values + (left + column) * layers + layer] = value;
     }
 }
 
@@ -663,8 +763,9 @@ struct Position {
 __device__ __forceinline__ Position position_of(const Axis& axis, int sample, int method) {
     if (method == PIXELATE) return {(((sample >> axis.log2_block) + 1) * axis.cells - 1) / axis.blocks, 0.0f};
     const int at = 2 * sample + 1 + axis.size, unit = 2 * axis.size;
-    const int cell = at / unit;
-    return {cell, static_cast<float>(at - cell * unit) / static_cast<float>(unit)};
+    // The half keeps it farther from whole numbers than any error: at is less than 2^16.
+    const int cell = static_cast<int>((static_cast<float>(at) + 0.5f) * axis.per_unit);
+    return {cell, static_cast<float>(at - cell * unit) * axis.per_unit};
 }
 
 // The code nearest to a value that is not negative, halves up.
@@ -672,171 +773,221 @@ __device__ __forceinline__ unsigned rounded(float value) {
     return __float_as_uint(__fadd_rd(value + 0.5f, 8388608.0f)) & 0xffffu;
 }
 
+// Four codes, of 8 bits each, in a word.
+__device__ __forceinline__ unsigned packed(unsigned a, unsigned b, unsigned c, unsigned d) {
+    return __byte_perm(__byte_perm(a, b, 0x0040), __byte_perm(c, d, 0x0040), 0x5410);
+}
+
+// Between two rows of values, to which a half has been added, four codes.
+__device__ __forceinline__ uint4 codes_between(const float4& above, const float4& below, float share) {
+    const float value[4] = {fmaf(below.x - above.x, share, above.x), fmaf(below.y - above.y, share, above.y),
+                            fmaf(below.z - above.z, share, above.z), fmaf(below.w - above.w, share, above.w)};
+    unsigned code[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) code[i] = __float_as_uint(__fadd_rd(value[i], 8388608.0f));
+    return make_uint4(code[0], code[1], code[2], code[3]);
+}
+
+// Of each sample of a word whether its bit of the mask is set. bits: of the blocks from that of the first sample on;
+// `phase` samples of that block lie before the word; a block has `unit` samples.
+__device__ __forceinline__ unsigned sample_mask(unsigned bits, int unit, int phase) {
+    if (unit == 1) return bits;
+    if (unit == 2 && phase == 0) {
+        bits &= 0xffu;
+        bits = (bits | bits << 4) & 0x0f0fu;
+        bits = (bits | bits << 2) & 0x3333u;
+        bits = (bits | bits << 1) & 0x5555u;
+        return bits | bits << 1;
+    }
+    unsigned samples = 0;
+#pragma unroll 1
+    for (int first = -phase; first < WORD_BYTES; first += unit, bits >>= 1)
+        if (bits & 1) samples |= first < 0 ? (1u << (unit + first)) - 1 : ((1u << unit) - 1) << first;
+    return samples;
+}
+
+// Writes the samples of a word that are wanted.
+template <bool WIDE>
+__device__ __forceinline__ void write_some(unsigned char* out, const uint4& codes, unsigned wanted, bool in_pairs) {
+    const unsigned word[4] = {codes.x, codes.y, codes.z, codes.w};
+    if (WIDE || in_pairs) {
+        unsigned short* const to = reinterpret_cast<unsigned short*>(out);
+#pragma unroll
+        for (int i = 0; i < 8; ++i)
+            if (wanted >> (WIDE ? i : 2 * i) & 1) to[i] = static_cast<unsigned short>(word[i / 2] >> 16 * (i % 2));
+    } else {
+#pragma unroll
+        for (int i = 0; i < 16; ++i)
+            if (wanted >> i & 1) out[i] = static_cast<unsigned char>(word[i / 4] >> 8 * (i % 4));
+    }
+}
+
+// What a thread knows of the words that it looks after, one in each row.
+struct Word {
+    int block;  // of the tile, that of its first sample
+    int unit;  // samples in a block
+    int phase;  // samples of the first block that lie before the word
+    int outside;  // samples that lie before the tile
+    unsigned valid;  // the samples in the tile, a bit each
+    unsigned whole;  // all samples, where a word may be written at once
+    bool in_pairs;  // whether samples come and go by two, at even addresses
+};
+
+// Writes every n-th row from `row` on. down: null where every row is `codes`.
+template <bool WIDE>
+__device__ __forceinline__ void write_rows(unsigned char* out, size_t step, int row, int every, int height, int log2_y,
+                                           const unsigned (*taken)[WRITE_WORDS + 1], const Word& word, const Position* down,
+                                           const float4* values, int words, int below, int shift, uint4 codes) {
+#pragma unroll 1
+    for (; row < height; row += every, out += step) {
+        const unsigned* const line = taken[row >> log2_y] + (word.block >> 5);
+        const unsigned bits = __funnelshift_r(line[0], line[1], word.block & 31) & 0xffffu;
+        const unsigned wanted = sample_mask(bits, word.unit, word.phase) << word.outside & word.valid;
+        if (!wanted) continue;
+        if (down) {
+            const Position position = down[row];
+            const float4* const at = values + position.cell;
+            unsigned made[4];
+#pragma unroll
+            for (int n = 0; n < (WIDE ? 2 : 4); ++n) {
+                const uint4 code = codes_between(at[n * words], at[n * words + below], position.share);
+                if (WIDE) {
+                    made[2 * n % 4] = __byte_perm(code.x, code.y, 0x5410) << shift;
+                    made[(2 * n + 1) % 4] = __byte_perm(code.z, code.w, 0x5410) << shift;
+                } else {
+                    made[n] = packed(code.x, code.y, code.z, code.w);
+                }
+            }
+            codes = make_uint4(made[0], made[1], made[2], made[3]);
+        }
+        if (wanted == word.whole) *reinterpret_cast<uint4*>(out) = codes;
+        else write_some<WIDE>(out, codes, wanted, word.in_pairs);
+    }
+}
+
 // Blocks: tiles of samples, WRITE_WORDS words of the mask wide and patch.rows high; threads: (REDACT_TILE, REDACT_ROWS).
+// What is written is interpolated across once for each row of cells, and downward for each row of samples.
 extern "C" __global__ void __launch_bounds__(THREADS, REDACT_WRITE_BLOCKS) redact_write(
     const Layout __grid_constant__ layout, const unsigned long long* __restrict__ table, const float* __restrict__ low,
     const unsigned* __restrict__ masks) {
-    __shared__ float values[WRITE_VALUES];  // of the tile's rows: cells, interpolated downward
-    __shared__ Position down[THREADS];
+    // Of rows of cells: fours of samples, those that are the n-th of their word beside each other.
+    __shared__ float4 values[WRITE_VALUES / 4];
+    __shared__ Position down[THREADS];  // of a row of samples: where its row of values begins, and its share of the next
     __shared__ unsigned taken[WRITE_ROWS][WRITE_WORDS + 1];  // by row of blocks; the last word is 0
-    __shared__ unsigned rivals[THREADS];
-    __shared__ unsigned rival_count;
-    const int lane = threadIdx.x, warp = threadIdx.y, thread = warp * 32 + lane, method = layout.method;
+    const int thread = threadIdx.y * 32 + threadIdx.x, method = layout.method;
     const Work work = part_of<Work>(table, layout.write_work)[blockIdx.x];
     const Patch& patch = part_of<Patch>(table, layout.patches)[work.owner];
-    const Region* const regions = part_of<Region>(table, layout.regions);
-    const Region& region = regions[patch.region];
-    const int tile = static_cast<int>(work.tile);
-    const int log2_x = patch.axis[0].log2_block, log2_y = patch.axis[1].log2_block, channels = patch.channels;
-    const int tiles_x = (region.size[0] + 32 * WRITE_WORDS - 1) / (32 * WRITE_WORDS);
-    const int tile_y = tile / tiles_x, first_word = (tile - tile_y * tiles_x) * WRITE_WORDS;
-    const int first_column = 32 * first_word, left = first_column << log2_x, top = tile_y * patch.rows;
+    const int tile = static_cast<int>(work.tile), mask_words = patch.mask_words, channels = patch.channels;
+    const int log2_x = patch.axis[0].log2_block, log2_y = patch.axis[1].log2_block, wide = patch.wide;
+    int first_word = 0, tile_y = tile;
+    if (mask_words > WRITE_WORDS) {
+        const int tiles_x = (mask_words + WRITE_WORDS - 1) / WRITE_WORDS;
+        tile_y = tile / tiles_x;
+        first_word = (tile - tile_y * tiles_x) * WRITE_WORDS;
+    }
+    const int left = 32 * first_word << log2_x, top = tile_y * patch.rows;
     const int width = min(32 * WRITE_WORDS << log2_x, patch.axis[0].length - left);
     const int height = min(patch.rows, patch.axis[1].length - top), first_row = top >> log2_y;
     const int block_rows = (height + (1 << log2_y) - 1) >> log2_y;
 
-    // What this region takes of the tile, less what stronger regions take: some words to a thread.
-    unsigned mine[WRITE_TURNS];
+    // A thread looks after a word of memory in each row; `skew` samples of the first word lie in front of the tile.
+    unsigned char* const rows = reinterpret_cast<unsigned char*>(patch.samples) +
+                                static_cast<size_t>(top) * patch.pitch_bytes + (static_cast<size_t>(left * channels) << wide);
+    const int log2_word = 4 - wide, per_word = 1 << log2_word, elements = width * channels;
+    const bool aligned = patch.pitch_bytes % WORD_BYTES == 0;
+    const int skew = aligned ? static_cast<int>(reinterpret_cast<size_t>(rows) % WORD_BYTES) >> wide : 0;
+    const int words = (elements + skew + per_word - 1) >> log2_word;
+    const float per_words = 1.0f / static_cast<float>(words);
+    const int groups = quotient(THREADS, per_words);  // of threads that look after other rows
+    const int group = quotient(thread, per_words), word = thread - group * words;
+
     const int mask_column = thread % WRITE_WORDS;
+    const unsigned* const own = masks + patch.own + first_word + mask_column;
+    unsigned any = 0;
 #pragma unroll
     for (int turn = 0; turn < WRITE_TURNS; ++turn) {
         const int row = (turn * THREADS + thread) / WRITE_WORDS;
-        mine[turn] = row < block_rows ? mask_word(region, masks, first_word + mask_column, first_row + row) : 0;
-    }
-    if (thread < height && method != SOLID) down[thread] = position_of(patch.axis[1], top + thread, method);
-    const int from_x = region.at[0] + first_column, from_y = region.at[1] + first_row;
-    const int end_x = from_x + 32 * WRITE_WORDS, end_y = from_y + block_rows;
-    for (unsigned first = patch.region + 1; first < region.end; first += THREADS) {
-        if (thread == 0) rival_count = 0;
-        __syncthreads();
-        const unsigned number = first + thread;
-        if (number < region.end) {
-            const Region& rival = regions[number];
-            if (rival.at[0] < end_x && rival.at[0] + rival.size[0] > from_x && rival.at[1] < end_y &&
-                rival.at[1] + rival.size[1] > from_y)
-                rivals[atomicAdd(&rival_count, 1u)] = number;
-        }
-        __syncthreads();
-        for (unsigned n = 0; n < rival_count; ++n) {
-            const Region& rival = regions[rivals[n]];
-#pragma unroll
-            for (int turn = 0; turn < WRITE_TURNS; ++turn) {
-                const int row = from_y + (turn * THREADS + thread) / WRITE_WORDS - rival.at[1];
-                if (mine[turn] && row >= 0 && row < rival.size[1])
-                    mine[turn] &= ~mask_bits(rival, masks, from_x + 32 * mask_column - rival.at[0], row);
-            }
-        }
-        __syncthreads();
-    }
-    bool any = false;
-#pragma unroll
-    for (int turn = 0; turn < WRITE_TURNS; ++turn) {
-        const int row = (turn * THREADS + thread) / WRITE_WORDS;
-        if (row < block_rows) taken[row][mask_column] = mine[turn];
-        any |= mine[turn] != 0;
+        if (row >= block_rows) continue;
+        const unsigned bits =
+            first_word + mask_column < mask_words ? own[static_cast<size_t>(first_row + row) * mask_words] : 0;
+        any |= bits;
+        taken[row][mask_column] = bits;
     }
     if (thread < block_rows) taken[thread][WRITE_WORDS] = 0;
-    if (!__syncthreads_or(any)) return;
 
-    const int elements = width * channels;
-    int first_cell = 0, row_values = 0;
+    const int fours = words << (log2_word - 2);  // of a row of values
     if (method != SOLID) {
-        first_cell = position_of(patch.axis[0], left, method).cell;
-        const int last_cell = position_of(patch.axis[0], left + width - 1, method).cell + (method == GAUSSIAN);
-        row_values = (last_cell - first_cell + 1) * channels;
-        const int low_row = patch.axis[0].cells * channels;
-        const float per_row = 1.0f / static_cast<float>(row_values);
-        low += patch.low + first_cell * channels;
-        const int last_row = method == PIXELATE ? 0 : low_row;  // pixelation has nothing to interpolate with
-        for (int start = thread; start < row_values * height; start += 4 * THREADS) {
-            float above[4], below[4], share[4];  // asked for together, for they come from afar
+        const int first_cell = position_of(patch.axis[1], top, method).cell;
+        const int cell_rows =
+            position_of(patch.axis[1], top + height - 1, method).cell - first_cell + 1 + (method == GAUSSIAN);
+        if (thread < height) {
+            Position position = position_of(patch.axis[1], top + thread, method);
+            position.cell = (position.cell - first_cell) * fours;
+            down[thread] = position;
+        }
+        const int low_row = patch.axis[0].cells * channels, next = method == GAUSSIAN ? channels : 0;
+        const int columns = words << log2_word, every = max(groups >> log2_word, 1), turn = group >> log2_word;
+        low += patch.low + static_cast<size_t>(first_cell) * low_row;
+        for (int column = thread - turn * columns; column < columns && turn < every; column += THREADS) {
+            const int sample = min(max(column - skew, 0), elements - 1);
+            const int x = channels == 1 ? sample : channels == 2 ? sample >> 1 : sample / channels;
+            const int channel = sample - x * channels, in_word = column & (per_word - 1);
+            const Position across = position_of(patch.axis[0], left + x, method);
+            const float* const at = low + across.cell * channels + channel;
+            float* const to =
+                reinterpret_cast<float*>(values + in_word / 4 * words + (column >> log2_word)) + in_word % 4;
+            const bool opaque = channel == patch.alpha;
+            for (int start = turn; start < cell_rows; start += 4 * every) {
+                float before[4], after[4];  // asked for together, for they come from afar
 #pragma unroll
-            for (int k = 0; k < 4; ++k) {
-                const int i = min(start + k * THREADS, row_values * height - 1);
-                const int row = static_cast<int>((static_cast<float>(i) + 0.5f) * per_row);
-                const float* const at = low + down[row].cell * low_row + (i - row * row_values);
-                share[k] = down[row].share;
-                above[k] = at[0];
-                below[k] = at[last_row];
+                for (int k = 0; k < 4; ++k) {
+                    const float* const cell = at + min(start + k * every, cell_rows - 1) * low_row;
+                    before[k] = cell[0];
+                    after[k] = cell[next];
+                }
+#pragma unroll
+                for (int k = 0; k < 4; ++k)
+                    if (start + k * every < cell_rows)
+                        to[4 * fours * (start + k * every)] =
+                            (opaque ? static_cast<float>(patch.fill[channel])
+                                    : fmaf(after[k] - before[k], across.share, before[k])) + 0.5f;
             }
-#pragma unroll
-            for (int k = 0; k < 4; ++k)
-                if (start + k * THREADS < row_values * height)
-                    values[start + k * THREADS] = fmaf(below[k] - above[k], share[k], above[k]);
         }
     }
+    if (!__syncthreads_or(any != 0)) return;
 
-    // A thread looks after four elements of each row, a word of memory; `skew` of the first word lie in front of the tile.
-    const int log2_size = patch.wide, word_bytes = 4 << log2_size;
-    unsigned char* const rows =
-        reinterpret_cast<unsigned char*>(patch.samples) + static_cast<size_t>(top) * patch.pitch_bytes;
-    const int start = (left * channels) << log2_size;
-    const bool aligned = patch.pitch_bytes % word_bytes == 0;
-    const int skew = aligned ? static_cast<int>(reinterpret_cast<size_t>(rows + start) & (word_bytes - 1)) >> log2_size : 0;
-    const int words = (elements + skew + 3) / 4;
-    __syncthreads();
-    const int groups = THREADS / words, group = thread / words, word = thread - group * words;
     if (group >= groups) return;
-    const int first = 4 * word - skew, column = (max(first, 0) / channels) >> log2_x;
-    int value_at[4] = {0, 0, 0, 0};
-    float share[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    unsigned fill[4] = {0, 0, 0, 0}, wanted[4] = {0, 0, 0, 0}, fixed = 0;  // wanted: a bit of the mask, from `column` on
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        if (first + i < 0 || first + i >= elements) continue;
-        const int x = (first + i) / channels, channel = first + i - x * channels;
-        wanted[i] = 1u << ((x >> log2_x) - column);
-        if (method == SOLID || channel == patch.alpha) {
-            fixed |= 1u << i;
-            fill[i] = patch.fill[channel];
-        } else {
-            const Position position = position_of(patch.axis[0], left + x, method);
-            value_at[i] = (position.cell - first_cell) * channels + channel;
-            share[i] = position.share;
-        }
-    }
-    const unsigned all = wanted[0] | wanted[1] | wanted[2] | wanted[3];
-    const bool whole = aligned && wanted[0] && wanted[1] && wanted[2] && wanted[3];
+    const int first = (word << log2_word) - skew;  // sample of the tile
+    const int unit = channels << log2_x, block = max(first, 0) / unit, before = min(first, 0);
+    const int phase = first - before - block * unit;
+    const unsigned valid = (ALL_LANES >> (32 - per_word)) & ALL_LANES << -before &
+                           (elements - first >= per_word ? ALL_LANES : (1u << (elements - first)) - 1);
+    const bool in_pairs = unit % 2 == 0 && (phase - before) % 2 == 0 && elements % 2 == 0 &&
+                          (reinterpret_cast<size_t>(rows) | patch.pitch_bytes) % 2 == 0;
+    const unsigned whole = aligned ? (1u << per_word) - 1 : 0;  // nothing is, where rows lie anyhow
     const int shift = patch.shift;
-    for (int row = group; row < height; row += groups) {
-        const unsigned* const bits = taken[row >> log2_y] + (column >> 5);
-        const unsigned found = __funnelshift_r(bits[0], bits[1], column & 31) & all;
-        if (!found) continue;
-        unsigned code[4];
-        const float* const of_row = values + row * row_values;
+    uint4 codes = make_uint4(0, 0, 0, 0);
+    if (method == SOLID) {
+        unsigned fill[4];
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            if (fixed >> i & 1) {
-                code[i] = fill[i];
-            } else if (method == PIXELATE) {
-                code[i] = rounded(of_row[value_at[i]]);
-            } else {
-                const float before = of_row[value_at[i]];
-                code[i] = rounded(fmaf(of_row[value_at[i] + channels] - before, share[i], before));
-            }
-            code[i] <<= shift;
-        }
-        unsigned char* const out = rows + static_cast<size_t>(row) * patch.pitch_bytes + start;
-        if (log2_size) {
-            unsigned short* const to = reinterpret_cast<unsigned short*>(out) + first;
-            if (whole && found == all) {
-                *reinterpret_cast<uint2*>(to) = make_uint2(code[0] | code[1] << 16, code[2] | code[3] << 16);
-            } else {
-#pragma unroll
-                for (int i = 0; i < 4; ++i)
-                    if (found & wanted[i]) to[i] = static_cast<unsigned short>(code[i]);
-            }
-        } else {
-            if (whole && found == all) {
-                *reinterpret_cast<unsigned*>(out + first) = __byte_perm(
-                    __byte_perm(code[0], code[1], 0x0040), __byte_perm(code[2], code[3], 0x0040), 0x5410);
-            } else {
-#pragma unroll
-                for (int i = 0; i < 4; ++i)
-                    if (found & wanted[i]) out[first + i] = static_cast<unsigned char>(code[i]);
+        for (int n = 0; n < 4; ++n) {
+            fill[n] = 0;
+#pragma unroll 1
+            for (int i = 0; i < 4 >> wide; ++i) {
+                const int sample = first + (n * 4 >> wide) + i + WORD_BYTES * channels;  // the first may be negative
+                fill[n] |= static_cast<unsigned>(patch.fill[sample % channels]) << shift << (8 << wide) * i;
             }
         }
+        codes = make_uint4(fill[0], fill[1], fill[2], fill[3]);
     }
+    const Word here = {block, unit, phase, -before, valid, whole, in_pairs};
+    unsigned char* const out =
+        rows + static_cast<size_t>(group) * patch.pitch_bytes + static_cast<ptrdiff_t>(first) * (1 << wide);
+    const size_t step = static_cast<size_t>(groups) * patch.pitch_bytes;
+    const Position* const positions = method == SOLID ? nullptr : down;
+    const int below = method == GAUSSIAN ? fours : 0;
+    if (wide) write_rows<true>(out, step, group, groups, height, log2_y, taken, here, positions, values + word, words, below, shift, codes);
+    else write_rows<false>(out, step, group, groups, height, log2_y, taken, here, positions, values + word, words, below, shift, codes);
 }
 
 // ---- Writing with soft edges ----------------------------------------------------------------------------------------
@@ -859,7 +1010,7 @@ __device__ __forceinline__ int soft_count(const Region& region, const unsigned* 
     const int word = from >> 5;
     int count = 0;
     for (int y = max(first, 0); y <= min(first + 2 * radius, height - 1); ++y) {
-        const unsigned* const line = masks + region.near + static_cast<size_t>(y) * words;
+        const unsigned* const line = masks + region.derived + static_cast<size_t>(y) * words;
         const unsigned low = word >= 0 ? line[word] : 0, high = word + 1 < words ? line[word + 1] : 0;
         count += __popc(__funnelshift_r(low, high, from & 31) & window);
     }

@@ -140,7 +140,7 @@ class RedactCuda:
         )
 
     def _launch(self, plan: RedactPlan, workspace: Any, stream: Any, staging: Any) -> None:
-        sum_tiles, mask_tiles, blur_tiles, write_tiles, near_tiles = plan.tiles
+        sum_tiles, mask_tiles, blur_tiles, write_tiles, derived_tiles = plan.tiles
         if not write_tiles:
             return
         table, sums, low, masks = self._placed(plan, workspace, stream, staging)
@@ -152,7 +152,12 @@ class RedactCuda:
             (sum_tiles + mask_tiles,), block, (*args, sums, masks), stream, reaches=reaches, bytes_moved=moved[0]
         )
         self._blur.launch(
-            (blur_tiles + near_tiles,), block, (*args, sums, low, masks), stream, reaches=reaches, bytes_moved=moved[1]
+            (blur_tiles + derived_tiles,),
+            block,
+            (*args, sums, low, masks),
+            stream,
+            reaches=reaches,
+            bytes_moved=moved[1],
         )
         self._write.launch((write_tiles,), block, (*args, low, masks), stream, reaches=reaches, bytes_moved=moved[2])
 

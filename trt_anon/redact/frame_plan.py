@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from trt_anon.config import RedactConfig
 from trt_anon.cuda.device import address_of, side_of
 from trt_anon.errors import UsageError
-from trt_anon.redact.bitmap import Bitmap
+from trt_anon.redact.bitmap import WORD, Bitmap
 from trt_anon.redact.frame import MIN_CELL_PX, MIN_SIGMA_PX
 from trt_anon.redact.frame_table import RegionTable, blocks_of, region_table
 from trt_anon.redact.gaussian import MAX_CELL, MIN_SIGMA_LOW, MIN_SIGMA_OF_CELLS
@@ -34,16 +34,18 @@ METHODS = ("gaussian", "pixelate", "solid")
 # What frame.cu calls the same.
 TILE, _THREADS, _SUM_WORD = 32, 256, 16
 _MAX_RADIUS, _MAX_NEIGHBOURHOOD = 48, 56
-_WRITE_BLOCKS, _WRITE_VALUES = 128, 4096
+_WRITE_BLOCKS, _WRITE_VALUES, _WORD_BYTES = 128, 4096, 16
 
 _SUM_BYTES = 480  # of a row of a tile of sums, about: half a kilobyte is what memory likes to give
 _LEAST_PART, _MOST_SLICES = 64, 32  # a cell larger than a part is summed in parts
+_LEAST_ROWS = 8  # of a part, where cells are few and are cut so that more threads have work
 _WRITE_ROWS = 128  # of blocks, in a tile of samples
-_MANY_TILES = 1024  # of samples: as many as keep a GPU busy; fewer are cut into halves
+_MANY_TILES = 768  # of samples in planes of one kind: as many as keep a GPU busy; fewer are cut into halves
+_FEW_ROWS = 16  # but no further
 
 _AXIS = np.dtype(
     [(name, np.int32) for name in ("cells", "size", "slices", "part", "tile", "blocks", "log2_block", "radius")]
-    + [("sigma", np.float32), ("length", np.int32)],
+    + [("sigma", np.float32), ("length", np.int32), ("per_unit", np.float32)],
     align=True,
 )
 _PATCH = np.dtype(
@@ -56,6 +58,8 @@ _PATCH = np.dtype(
         ("low", np.uint32),
         ("before", np.uint32),
         ("after", np.uint32),
+        ("own", np.uint32),
+        ("mask_words", np.int32),
         ("fill", np.uint16, 4),
         ("rows", np.int32),
         ("channels", np.int16),
@@ -68,7 +72,7 @@ _PATCH = np.dtype(
 _WORK = np.dtype([("owner", np.uint32), ("tile", np.uint32)])
 LAYOUT = np.dtype(
     [(name, np.uint32) for name in ("regions", "patches", "points")]
-    + [(f"{name}_work", np.uint32) for name in ("sum", "mask", "blur", "write", "near")]
+    + [(f"{name}_work", np.uint32) for name in ("sum", "mask", "blur", "write", "derived")]
     + [(name, np.uint32) for name in ("frame_starts", "sum_tiles", "blur_tiles")]
     + [("method", np.int32)],
     align=True,
@@ -80,7 +84,7 @@ class RedactPlan:
     """One batch, ready to be launched.
 
     table: (T,) uint64, what the kernels read; it has to be on the device. layout: (1,) LAYOUT. sum_words, low_words and
-    mask_words: of scratch, 4 bytes each. tiles: how many of sums, masks, cells, samples and dilated masks. bytes_moved:
+    mask_words: of scratch, 4 bytes each. tiles: how many of sums, masks, cells, samples and derived masks. bytes_moved:
     by the three launches. arrays: all that the table holds addresses of.
     """
 
@@ -134,7 +138,7 @@ def plan_redaction(
     unsummed = (across["size"] == 1) & (down["size"] == 1) & (config.method == "gaussian")
     sums, sum_tiles = np.where(unsummed, 0, sums), np.where(unsummed, 0, sum_tiles)
     patches["sums"], patches["low"] = np.cumsum(sums) - sums, np.cumsum(cells) - cells
-    tiles_each = sum_tiles, table.mask_tiles, blur_tiles, write_tiles, table.near_tiles
+    tiles_each = sum_tiles, table.mask_tiles, blur_tiles, write_tiles, table.derived_tiles
     tiles = tuple(int(each.sum()) for each in tiles_each)
     if max(*tiles, int(sums.sum()), int(cells.sum()), table.mask_words) >= 1 << 31 or tiles[0] + tiles[1] >= 1 << 31:
         raise ValueError("the regions of this batch are too many and too large for one; give it fewer frames")
@@ -150,14 +154,15 @@ def plan_redaction(
             "mask_work": work[1],
             "blur_work": work[2],
             "write_work": work[3],
-            "near_work": work[4],
+            "derived_work": work[4],
             "frame_starts": frame_starts,
         }
     )
     layout["sum_tiles"], layout["blur_tiles"], layout["method"] = tiles[0], tiles[2], METHODS.index(config.method)
     samples = across["length"].astype(np.int64) * down["length"] * channels << patches["wide"]
     read, unread, low = int(samples[sum_tiles > 0].sum()), int(samples[unsummed].sum()), 4 * int(cells.sum())
-    summed, drawn = 4 * int(sums.sum()), 4 * table.mask_words
+    summed, drawn = 4 * int(sums.sum()), 4 * table.plain_words
+    derived = 4 * table.mask_words - drawn
     return RedactPlan(
         table=blob,
         layout=layout,
@@ -165,7 +170,11 @@ def plan_redaction(
         low_words=int(cells.sum()),
         mask_words=table.mask_words,
         tiles=(tiles[0], tiles[1], tiles[2], tiles[3], tiles[4]),
-        bytes_moved=(read + summed + drawn, unread + summed + low, low + drawn * planes_each + int(samples.sum())),
+        bytes_moved=(
+            read + summed + drawn,
+            unread + summed + low + drawn + derived,
+            low + derived * planes_each + int(samples.sum()),
+        ),
         outlines=len(table.points) > 0,
         arrays=(*(p for frame in frames for p in frame.planes), *(b.words for b in table.bitmaps)),
     )
@@ -219,6 +228,8 @@ def _patches(
         patches["samples"] = address + first[:, 1] * pitch + first[:, 0] * channels * size
         patches["pitch_bytes"], patches["channels"], patches["region"] = pitch, channels, index
         patches["wide"] = size == 2
+        patches["own"] = table.rows["derived"][index]
+        patches["mask_words"] = -(-table.rows["size"][index, 0] // WORD)
         patches["before"] = first[:, 0] * channels * size
         patches["after"] = row_bytes - last[:, 0] * channels * size
         for place, name in enumerate(("shift", "alpha"), 1):
@@ -270,7 +281,7 @@ def _divide(
             radius > _MAX_RADIUS
         ).any():  # cannot be, see `cells_and_sigmas`
             raise AssertionError("a Gaussian reaches farther than the kernel holds")
-        axis["sigma"], axis["radius"] = sigma_low, radius
+        axis["sigma"], axis["radius"], axis["per_unit"] = sigma_low, radius, 1 / (2 * size)
     else:
         side = np.maximum(object_px / math.floor(1 / config.detail_share), MIN_CELL_PX)
         blocks = -(-length >> log2_in_plane)
@@ -287,20 +298,27 @@ def _tiles(patches: NDArray[np.void], method: str) -> None:
     step = patches["channels"].astype(np.int64) << patches["wide"]
     log2_y = down["log2_block"].astype(np.int64)
     width = np.minimum(across["length"], _WRITE_BLOCKS << across["log2_block"]).astype(np.int64)
-    values = np.ones(len(patches), np.int64)
+    tall = np.full(len(patches), _WRITE_ROWS, np.int64) << log2_y
     if method != "solid":
         part = across["part"].astype(np.int64)
         across["tile"] = np.clip(_SUM_BYTES // (part * step), 1, across["cells"] * across["slices"])
         words = (across["tile"] * part * step + 2 * _SUM_WORD - 2) // _SUM_WORD
+        busy = np.maximum(down["cells"].astype(np.int64) * down["slices"] * words, 1)  # threads, one for each word
+        cuts = np.minimum(_THREADS // busy, down["part"] // _LEAST_ROWS)
+        down["part"] = -(-down["part"] // np.maximum(cuts, 1))
+        down["slices"] = -(-down["size"] // down["part"])
         down["tile"] = np.minimum(_THREADS // words, down["cells"] * down["slices"])
-        least = across["size"].astype(np.int64)
+        least = down["size"].astype(np.int64)
         if method == "pixelate":  # cells differ by a block
-            least = np.maximum(least - (1 << across["log2_block"]), 1)
-        values = np.minimum(width // least + 3, across["cells"]) * patches["channels"]
-    tall = np.minimum(_WRITE_ROWS << log2_y, _WRITE_VALUES // values)
-    tiles = -(-down["length"] // np.maximum(tall, 1)) * -(-across["length"] // np.maximum(width, 1))
-    if tiles.sum() < _MANY_TILES:
-        tall = np.minimum(_WRITE_ROWS // 2, tall)
+            least = np.maximum(least - (1 << down["log2_block"]), 1)
+        words = -(-(width * step + _WORD_BYTES - 1) // _WORD_BYTES)
+        cell_rows = _WRITE_VALUES // (words * _WORD_BYTES >> patches["wide"])
+        tall = np.minimum(tall, (cell_rows - 3) * least + 1)
+    for _ in range(3):
+        tiles = -(-down["length"] // np.maximum(tall, 1)) * -(-across["length"] // np.maximum(width, 1))
+        if tiles.sum() >= _MANY_TILES:
+            break
+        tall = np.where(tall > _FEW_ROWS << log2_y, -(-tall // 2), tall)
     patches["rows"] = np.maximum(tall >> log2_y, 1) << log2_y
 
 

@@ -21,7 +21,8 @@ from trt_anon.redact.soft import MAX_RADIUS
 from trt_anon.types import Frame, Region
 
 MASK_WORDS, MASK_ROWS = 4, 128  # of a tile of masks, as in frame.cu
-NEAR_WORDS = 256  # of a tile of dilated masks
+ROUND_ROWS = 256  # of a tile of the mask of a round shape
+DERIVED_WORDS = 256  # of a tile of derived masks
 
 # struct Region and struct Point of frame.cu.
 REGION = np.dtype(
@@ -44,7 +45,7 @@ REGION = np.dtype(
         ("shape", np.int32),
         ("soft", np.int32),
         ("rim_at", np.int32, 2),
-        ("near", np.uint32),
+        ("derived", np.uint32),
         ("reserved", np.int32),
     ],
     align=True,
@@ -61,7 +62,8 @@ class RegionTable:
 
     rows: (R,) REGION. points: POINT of all polygons. frame: (R,) index of each one's frame. object_px: (R,) float64, as
     strengths are relative to it. rects_px: (R, 4) int64, the covered (x0, y0, x1, y1), with the rim. mask_words: of all
-    masks, plain and dilated.
+    masks, plain (plain_words) and derived; derived ones are dilated by the rim, or without one hold what no stronger
+    region takes.
     """
 
     rows: NDArray[np.void]
@@ -70,8 +72,9 @@ class RegionTable:
     object_px: NDArray[np.float64]
     rects_px: NDArray[np.int64]
     mask_tiles: NDArray[np.int64]
-    near_tiles: NDArray[np.int64]
+    derived_tiles: NDArray[np.int64]
     mask_words: int
+    plain_words: int
     bitmaps: tuple[Bitmap, ...]
 
 
@@ -147,17 +150,21 @@ def region_table(
     drawn = rows["shape"] != _BOX
     sizes = np.where(drawn, words * height, 0)
     rows["mask"] = np.cumsum(sizes) - sizes
-    near_words = -(-(rows["size"][:, 0] + 2 * radius) // WORD) * (height + 2 * radius) * bool(feather)
-    rows["near"] = sizes.sum() + np.cumsum(near_words) - near_words
+    derived_words = -(-(rows["size"][:, 0] + 2 * radius) // WORD) * (height + 2 * radius)
+    rows["derived"] = sizes.sum() + np.cumsum(derived_words) - derived_words
+    tiles = np.where(
+        rows["shape"] == _ROUND, -(-height // ROUND_ROWS), -(-words // MASK_WORDS) * -(-height // MASK_ROWS)
+    )
     return RegionTable(
         rows=rows,
         points=points,
         frame=frame,
         object_px=np.minimum(object_px[order], (rim_last - rim_first).max(axis=1, initial=0) / strength),
         rects_px=np.concatenate((rim_first, rim_last), axis=1),
-        mask_tiles=np.where(drawn, -(-words // MASK_WORDS) * -(-height // MASK_ROWS), 0),
-        near_tiles=-(-near_words // NEAR_WORDS),
-        mask_words=int(sizes.sum() + near_words.sum()),
+        mask_tiles=np.where(drawn, tiles, 0),
+        derived_tiles=-(-derived_words // DERIVED_WORDS),
+        mask_words=int(sizes.sum() + derived_words.sum()),
+        plain_words=int(sizes.sum()),
         bitmaps=tuple(used),
     )
 
