@@ -99,6 +99,10 @@ class Verdict:
         """Whether nothing lost too much."""
         return not any(drop.fails for drop in self.drops)
 
+    def holds_by(self, share: float) -> bool:
+        """Whether nothing lost more than that share of what it may lose."""
+        return not any(replace(drop, most=share * drop.most).fails for drop in self.drops)
+
     @property
     def overall(self) -> Drop:
         """Of all objects."""
