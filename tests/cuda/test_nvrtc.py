@@ -36,12 +36,12 @@ BOUNDS = {
     },
     "preprocess/thumbnail.cu": {"thumbnail": Bound(64, 0, 256, 4)},
     "redact/frame.cu": {
-        "redact_prepare": Bound(64, 16384, 256, 4),
-        "redact_prepare_outlines": Bound(80, 17440, 256, 3),
-        "redact_blur": Bound(64, 25480, 256, 4),
-        "redact_write": Bound(64, 20992, 256, 4),
-        "redact_write_softly": Bound(64, 0, 256, 4),
-        "redact_union": Bound(30, 0, 256, 8),
+        "redact_prepare": Bound(64, 8192, 128, 8),
+        "redact_prepare_outlines": Bound(96, 8720, 128, 5),
+        "redact_blur": Bound(64, 25480, 128, 8),
+        "redact_write": Bound(72, 20992, 128, 7),
+        "redact_write_softly": Bound(64, 0, 128, 8),
+        "redact_union": Bound(30, 0, 128, 16),
     },
     "redact/mask.cu": {"mask_dilate": Bound(26, 0, 256, 8), "mask_cover": Bound(51, 32, 256, 4)},
 }

@@ -18,9 +18,9 @@ FILLED = {
     # the sums of a tile of 64 x 32 from NV12, three times as large
     "preprocess/letterbox.cu": {"letterbox": (256, 0, 0.5), "letterbox_quick": (256, 27 * 1024, 0.5)},
     "redact/frame.cu": {
-        "redact_prepare": (256, 0, 0.5),
-        "redact_blur": (256, 0, 0.5),
-        "redact_write": (256, 0, 0.5),
+        "redact_prepare": (128, 0, 0.5),
+        "redact_blur": (128, 0, 0.25),
+        "redact_write": (128, 0, 0.25),
     },
     "detect/components.cu": {"components": (512, 0, 0.5)},
     "detect/decode.cu": {"decode": (256, 0, 0.5)},

@@ -18,14 +18,21 @@
 #define REDACT_TILE 32  // cells of the Gaussian, along an axis
 #endif
 #ifndef REDACT_ROWS
-#define REDACT_ROWS 8
+#define REDACT_ROWS 4
 #endif
 #ifndef REDACT_AHEAD
-#define REDACT_AHEAD 4  // rows that a thread asks for before it looks at the first
+#define REDACT_AHEAD 6  // rows that a thread asks for before it looks at the first
 #endif
 
+// Blocks of each kernel that shall fit beside each other.
+#ifndef REDACT_PREPARE_BLOCKS
+#define REDACT_PREPARE_BLOCKS 8
+#endif
+#ifndef REDACT_BLUR_BLOCKS
+#define REDACT_BLUR_BLOCKS 8
+#endif
 #ifndef REDACT_WRITE_BLOCKS
-#define REDACT_WRITE_BLOCKS 4  // that shall fit beside each other
+#define REDACT_WRITE_BLOCKS 7
 #endif
 
 // frame_plan.py has the same numbers.
@@ -47,7 +54,7 @@
 #define WRITE_TURNS (WRITE_ROWS * WRITE_WORDS / THREADS)  // words of a tile's mask that a thread fetches
 
 static_assert(REDACT_TILE == 32, "a warp makes a row of a tile, and a word of a mask");
-static_assert(THREADS == 256, "a thread for each word of a tile of sums, and for each row of a tile of samples");
+static_assert(THREADS >= 128, "a thread for each word of a row of samples, and for each row of a tile's mask");
 
 #define GAUSSIAN 0
 #define PIXELATE 1
@@ -513,14 +520,14 @@ __device__ __forceinline__ void prepare(const Layout& layout, const unsigned lon
 }
 
 // Blocks: tiles of sums, layout.sum_tiles of them, then tiles of masks; threads: (REDACT_TILE, REDACT_ROWS).
-extern "C" __global__ void __launch_bounds__(THREADS, 4) redact_prepare(
+extern "C" __global__ void __launch_bounds__(THREADS, REDACT_PREPARE_BLOCKS) redact_prepare(
     const Layout __grid_constant__ layout, const unsigned long long* __restrict__ table, unsigned* __restrict__ sums,
     unsigned* __restrict__ masks) {
     prepare<false>(layout, table, sums, masks);
 }
 
 // The same, where there are polygons, which take many registers.
-extern "C" __global__ void __launch_bounds__(THREADS, 3) redact_prepare_outlines(
+extern "C" __global__ void __launch_bounds__(THREADS, 5) redact_prepare_outlines(
     const Layout __grid_constant__ layout, const unsigned long long* __restrict__ table, unsigned* __restrict__ sums,
     unsigned* __restrict__ masks) {
     prepare<true>(layout, table, sums, masks);
@@ -653,7 +660,7 @@ __device__ __forceinline__ float weighted(const float* line, int step, int at, i
 // Blocks: layout.blur_tiles tiles of values, then tiles of own or dilated masks. A tile of values has 32 in a row and 32
 // rows of cells; a value is a cell's channel where there are at most two, so that they lie beside each other, else the
 // channels are looked at one by one. Threads: (REDACT_TILE, REDACT_ROWS).
-extern "C" __global__ void __launch_bounds__(THREADS, 4) redact_blur(
+extern "C" __global__ void __launch_bounds__(THREADS, REDACT_BLUR_BLOCKS) redact_blur(
     const Layout __grid_constant__ layout, const unsigned long long* __restrict__ table,
     const unsigned* __restrict__ sums, float* __restrict__ low, unsigned* masks) {
     __shared__ float cells[MAX_NEIGHBOURHOOD][MAX_NEIGHBOURS];
@@ -778,10 +785,14 @@ __device__ __forceinline__ unsigned packed(unsigned a, unsigned b, unsigned c, u
     return __byte_perm(__byte_perm(a, b, 0x0040), __byte_perm(c, d, 0x0040), 0x5410);
 }
 
-// Between two rows of values, to which a half has been added, four codes.
-__device__ __forceinline__ uint4 codes_between(const float4& above, const float4& below, float share) {
-    const float value[4] = {fmaf(below.x - above.x, share, above.x), fmaf(below.y - above.y, share, above.y),
-                            fmaf(below.z - above.z, share, above.z), fmaf(below.w - above.w, share, above.w)};
+__device__ __forceinline__ float4 minus(const float4& a, const float4& b) {
+    return make_float4(a.x - b.x, a.y - b.y, a.z - b.z, a.w - b.w);
+}
+
+// Four codes between values, to which a half has been added, and others that lie so far apart from them.
+__device__ __forceinline__ uint4 codes_between(const float4& values, const float4& apart, float share) {
+    const float value[4] = {fmaf(apart.x, share, values.x), fmaf(apart.y, share, values.y), fmaf(apart.z, share, values.z),
+                            fmaf(apart.w, share, values.w)};
     unsigned code[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) code[i] = __float_as_uint(__fadd_rd(value[i], 8388608.0f));
@@ -833,35 +844,59 @@ struct Word {
     bool in_pairs;  // whether samples come and go by two, at even addresses
 };
 
-// Writes every n-th row from `row` on. down: null where every row is `codes`.
+// The samples of a word in a row that are to be written.
+__device__ __forceinline__ unsigned wanted_of(const unsigned* taken, const Word& word) {
+    const unsigned* const line = taken + (word.block >> 5);
+    const unsigned bits = __funnelshift_r(line[0], line[1], word.block & 31) & 0xffffu;
+    return sample_mask(bits, word.unit, word.phase) << word.outside & word.valid;
+}
+
 template <bool WIDE>
-__device__ __forceinline__ void write_rows(unsigned char* out, size_t step, int row, int every, int height, int log2_y,
+__device__ __forceinline__ void write_word(unsigned char* out, const uint4& codes, unsigned wanted, const Word& word) {
+    if (!wanted) return;
+    if (wanted == word.whole) *reinterpret_cast<uint4*>(out) = codes;
+    else write_some<WIDE>(out, codes, wanted, word.in_pairs);
+}
+
+// Writes two rows from `row` on, and every n-th two after them, so that what they share is fetched once. down: null
+// where every row is `codes`.
+template <bool WIDE>
+__device__ __forceinline__ void write_rows(unsigned char* out, size_t pitch, int row, int every, int height, int log2_y,
                                            const unsigned (*taken)[WRITE_WORDS + 1], const Word& word, const Position* down,
                                            const float4* values, int words, int below, int shift, uint4 codes) {
+    out += static_cast<size_t>(row) * pitch;
 #pragma unroll 1
-    for (; row < height; row += every, out += step) {
-        const unsigned* const line = taken[row >> log2_y] + (word.block >> 5);
-        const unsigned bits = __funnelshift_r(line[0], line[1], word.block & 31) & 0xffffu;
-        const unsigned wanted = sample_mask(bits, word.unit, word.phase) << word.outside & word.valid;
-        if (!wanted) continue;
+    for (; row < height; row += every, out += every * pitch) {
+        const bool is_last = row + 1 == height;
+        const unsigned wanted = wanted_of(taken[row >> log2_y], word);
+        const unsigned wanted_next = is_last ? 0 : log2_y ? wanted : wanted_of(taken[row + 1], word);
+        if (!(wanted | wanted_next)) continue;
+        uint4 codes_next = codes;
         if (down) {
-            const Position position = down[row];
-            const float4* const at = values + position.cell;
-            unsigned made[4];
+            const Position here = down[row], next = is_last ? here : down[row + 1];
+            const float4 *const at = values + here.cell, *const at_next = values + next.cell;
+            unsigned made[4], made_next[4];
 #pragma unroll
             for (int n = 0; n < (WIDE ? 2 : 4); ++n) {
-                const uint4 code = codes_between(at[n * words], at[n * words + below], position.share);
+                float4 above = at[n * words], apart = minus(at[n * words + below], above);
+                const uint4 code = codes_between(above, apart, here.share);
+                if (next.cell != here.cell) above = at_next[n * words], apart = minus(at_next[n * words + below], above);
+                const uint4 code_next = codes_between(above, apart, next.share);
                 if (WIDE) {
                     made[2 * n % 4] = __byte_perm(code.x, code.y, 0x5410) << shift;
                     made[(2 * n + 1) % 4] = __byte_perm(code.z, code.w, 0x5410) << shift;
+                    made_next[2 * n % 4] = __byte_perm(code_next.x, code_next.y, 0x5410) << shift;
+                    made_next[(2 * n + 1) % 4] = __byte_perm(code_next.z, code_next.w, 0x5410) << shift;
                 } else {
                     made[n] = packed(code.x, code.y, code.z, code.w);
+                    made_next[n] = packed(code_next.x, code_next.y, code_next.z, code_next.w);
                 }
             }
             codes = make_uint4(made[0], made[1], made[2], made[3]);
+            codes_next = make_uint4(made_next[0], made_next[1], made_next[2], made_next[3]);
         }
-        if (wanted == word.whole) *reinterpret_cast<uint4*>(out) = codes;
-        else write_some<WIDE>(out, codes, wanted, word.in_pairs);
+        write_word<WIDE>(out, codes, wanted, word);
+        write_word<WIDE>(out + pitch, codes_next, wanted_next, word);
     }
 }
 
@@ -872,7 +907,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, REDACT_WRITE_BLOCKS) redac
     const unsigned* __restrict__ masks) {
     // Of rows of cells: fours of samples, those that are the n-th of their word beside each other.
     __shared__ float4 values[WRITE_VALUES / 4];
-    __shared__ Position down[THREADS];  // of a row of samples: where its row of values begins, and its share of the next
+    __shared__ Position down[2 * WRITE_ROWS];  // of a row of samples: where its row of values begins, and its share of the next
     __shared__ unsigned taken[WRITE_ROWS][WRITE_WORDS + 1];  // by row of blocks; the last word is 0
     const int thread = threadIdx.y * 32 + threadIdx.x, method = layout.method;
     const Work work = part_of<Work>(table, layout.write_work)[blockIdx.x];
@@ -920,10 +955,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, REDACT_WRITE_BLOCKS) redac
         const int first_cell = position_of(patch.axis[1], top, method).cell;
         const int cell_rows =
             position_of(patch.axis[1], top + height - 1, method).cell - first_cell + 1 + (method == GAUSSIAN);
-        if (thread < height) {
-            Position position = position_of(patch.axis[1], top + thread, method);
+        for (int row = thread; row < height; row += THREADS) {
+            Position position = position_of(patch.axis[1], top + row, method);
             position.cell = (position.cell - first_cell) * fours;
-            down[thread] = position;
+            down[row] = position;
         }
         const int low_row = patch.axis[0].cells * channels, next = method == GAUSSIAN ? channels : 0;
         const int columns = words << log2_word, every = max(groups >> log2_word, 1), turn = group >> log2_word;
@@ -968,26 +1003,38 @@ extern "C" __global__ void __launch_bounds__(THREADS, REDACT_WRITE_BLOCKS) redac
     const int shift = patch.shift;
     uint4 codes = make_uint4(0, 0, 0, 0);
     if (method == SOLID) {
-        unsigned fill[4];
+        const unsigned short* const fill = patch.fill;
+        if (channels <= 2) {
+            unsigned one = static_cast<unsigned>(fill[0]) << shift, other = channels == 2 ? fill[1] << shift : one;
+            if (first & 1 && channels == 2) one = fill[1] << shift, other = static_cast<unsigned>(fill[0]) << shift;
+            const unsigned all = wide ? one | other << 16 : (one | other << 8) * 0x10001u;
+            codes = make_uint4(all, all, all, all);
+        } else {
+            unsigned word_of[4] = {0, 0, 0, 0};
+            int channel = (first + WORD_BYTES * channels) % channels;  // the first may be negative
 #pragma unroll
-        for (int n = 0; n < 4; ++n) {
-            fill[n] = 0;
-#pragma unroll 1
-            for (int i = 0; i < 4 >> wide; ++i) {
-                const int sample = first + (n * 4 >> wide) + i + WORD_BYTES * channels;  // the first may be negative
-                fill[n] |= static_cast<unsigned>(patch.fill[sample % channels]) << shift << (8 << wide) * i;
+            for (int i = 0; i < WORD_BYTES; ++i) {
+                if (i < per_word) {
+                    const unsigned code = static_cast<unsigned>(fill[channel]) << shift;
+                    if (wide) word_of[i / 2 % 4] |= code << 16 * (i % 2);
+                    else word_of[i / 4] |= code << 8 * (i % 4);
+                }
+                channel = channel + 1 == channels ? 0 : channel + 1;
             }
+            codes = make_uint4(word_of[0], word_of[1], word_of[2], word_of[3]);
         }
-        codes = make_uint4(fill[0], fill[1], fill[2], fill[3]);
     }
     const Word here = {block, unit, phase, -before, valid, whole, in_pairs};
-    unsigned char* const out =
-        rows + static_cast<size_t>(group) * patch.pitch_bytes + static_cast<ptrdiff_t>(first) * (1 << wide);
-    const size_t step = static_cast<size_t>(groups) * patch.pitch_bytes;
+    unsigned char* const out = rows + static_cast<ptrdiff_t>(first) * (1 << wide);
     const Position* const positions = method == SOLID ? nullptr : down;
     const int below = method == GAUSSIAN ? fours : 0;
-    if (wide) write_rows<true>(out, step, group, groups, height, log2_y, taken, here, positions, values + word, words, below, shift, codes);
-    else write_rows<false>(out, step, group, groups, height, log2_y, taken, here, positions, values + word, words, below, shift, codes);
+    const size_t pitch = patch.pitch_bytes;
+    if (wide)
+        write_rows<true>(out, pitch, 2 * group, 2 * groups, height, log2_y, taken, here, positions, values + word, words, below,
+                         shift, codes);
+    else
+        write_rows<false>(out, pitch, 2 * group, 2 * groups, height, log2_y, taken, here, positions, values + word, words, below,
+                          shift, codes);
 }
 
 // ---- Writing with soft edges ----------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from trt_anon.cuda.device import Accounting, address_of, side_of, upload
 from trt_anon.cuda.host import HostOptions
 from trt_anon.cuda.kernel import Kernel
 from trt_anon.redact.bitmap import WORD, Bitmap
-from trt_anon.redact.frame_plan import TILE, RedactPlan, plan_redaction
+from trt_anon.redact.frame_plan import RedactPlan, plan_redaction
+from trt_anon.redact.frame_table import ROWS, TILE
 from trt_anon.types import Frame, Region
 
 TOLERANCE_CODES = 1
@@ -21,7 +22,6 @@ TOLERANCE_CODES = 1
 Pixelation, solid fill and the masks of all methods are equal to the bit."""
 
 SOURCE = Path(__file__).with_name("frame.cu")
-_ROWS = 8
 
 
 class RedactCuda:
@@ -125,15 +125,15 @@ class RedactCuda:
         prepare = self._prepare_outlines if plan.outlines else self._prepare
         prepare.launch(
             (plan.tiles[1],),
-            (TILE, _ROWS),
+            (TILE, ROWS),
             (layout, table, sums, masks),
             stream,
             reaches=plan.arrays,
             bytes_moved=4 * plan.mask_words,
         )
         self._union.launch(
-            (shape[2], -(-height // _ROWS), len(frames)),
-            (TILE, _ROWS),
+            (shape[2], -(-height // ROWS), len(frames)),
+            (TILE, ROWS),
             (layout, table, masks, out, np.int32(width), np.int32(height)),
             stream,
             bytes_moved=4 * plan.mask_words + out.nbytes,
@@ -144,7 +144,7 @@ class RedactCuda:
         if not write_tiles:
             return
         table, sums, low, masks = self._placed(plan, workspace, stream, staging)
-        block, reaches = (TILE, _ROWS), plan.arrays
+        block, reaches = (TILE, ROWS), plan.arrays
         args = (plan.layout, table)
         moved = plan.bytes_moved
         prepare = self._prepare_outlines if plan.outlines else self._prepare

@@ -18,7 +18,7 @@ from trt_anon.cuda.device import address_of, side_of
 from trt_anon.errors import UsageError
 from trt_anon.redact.bitmap import WORD, Bitmap
 from trt_anon.redact.frame import MIN_CELL_PX, MIN_SIGMA_PX
-from trt_anon.redact.frame_table import RegionTable, blocks_of, region_table
+from trt_anon.redact.frame_table import THREADS, TILE, RegionTable, blocks_of, region_table
 from trt_anon.redact.gaussian import MAX_CELL, MIN_SIGMA_LOW, MIN_SIGMA_OF_CELLS
 from trt_anon.redact.solid import black_codes
 from trt_anon.types import Frame, PixelFormat, Region
@@ -32,7 +32,7 @@ MAX_BIT_DEPTH = 12
 METHODS = ("gaussian", "pixelate", "solid")
 
 # What frame.cu calls the same.
-TILE, _THREADS, _SUM_WORD = 32, 256, 16
+_SUM_WORD = 16
 _MAX_RADIUS, _MAX_NEIGHBOURHOOD = 48, 56
 _WRITE_BLOCKS, _WRITE_VALUES, _WORD_BYTES = 128, 4096, 16
 
@@ -304,10 +304,11 @@ def _tiles(patches: NDArray[np.void], method: str) -> None:
         across["tile"] = np.clip(_SUM_BYTES // (part * step), 1, across["cells"] * across["slices"])
         words = (across["tile"] * part * step + 2 * _SUM_WORD - 2) // _SUM_WORD
         busy = np.maximum(down["cells"].astype(np.int64) * down["slices"] * words, 1)  # threads, one for each word
-        cuts = np.minimum(_THREADS // busy, down["part"] // _LEAST_ROWS)
+        cuts = np.minimum(THREADS // busy, down["part"] // _LEAST_ROWS)
         down["part"] = -(-down["part"] // np.maximum(cuts, 1))
         down["slices"] = -(-down["size"] // down["part"])
-        down["tile"] = np.minimum(_THREADS // words, down["cells"] * down["slices"])
+        parts = np.maximum(down["cells"].astype(np.int64) * down["slices"], 1)
+        down["tile"] = -(-parts // -(-parts // (THREADS // words)))  # tiles alike
         least = down["size"].astype(np.int64)
         if method == "pixelate":  # cells differ by a block
             least = np.maximum(least - (1 << down["log2_block"]), 1)

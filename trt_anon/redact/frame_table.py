@@ -21,8 +21,8 @@ from trt_anon.redact.soft import MAX_RADIUS
 from trt_anon.types import Frame, Region
 
 MASK_WORDS, MASK_ROWS = 4, 128  # of a tile of masks, as in frame.cu
-ROUND_ROWS = 256  # of a tile of the mask of a round shape
-DERIVED_WORDS = 256  # of a tile of derived masks
+TILE, ROWS = 32, 4  # of a block's threads
+THREADS = TILE * ROWS  # of a block; as many rows of a round shape's mask, or words of a derived one, make a tile
 
 # struct Region and struct Point of frame.cu.
 REGION = np.dtype(
@@ -152,9 +152,7 @@ def region_table(
     rows["mask"] = np.cumsum(sizes) - sizes
     derived_words = -(-(rows["size"][:, 0] + 2 * radius) // WORD) * (height + 2 * radius)
     rows["derived"] = sizes.sum() + np.cumsum(derived_words) - derived_words
-    tiles = np.where(
-        rows["shape"] == _ROUND, -(-height // ROUND_ROWS), -(-words // MASK_WORDS) * -(-height // MASK_ROWS)
-    )
+    tiles = np.where(rows["shape"] == _ROUND, -(-height // THREADS), -(-words // MASK_WORDS) * -(-height // MASK_ROWS))
     return RegionTable(
         rows=rows,
         points=points,
@@ -162,7 +160,7 @@ def region_table(
         object_px=np.minimum(object_px[order], (rim_last - rim_first).max(axis=1, initial=0) / strength),
         rects_px=np.concatenate((rim_first, rim_last), axis=1),
         mask_tiles=np.where(drawn, tiles, 0),
-        derived_tiles=-(-derived_words // DERIVED_WORDS),
+        derived_tiles=-(-derived_words // THREADS),
         mask_words=int(sizes.sum() + derived_words.sum()),
         plain_words=int(sizes.sum()),
         bitmaps=tuple(used),
