@@ -48,8 +48,8 @@ def smallest_exclusion(
 
     candidates: layers that may run in INT8. errors: of each alone; the layers that cause the largest are left out
     first, by bisection for how many. Then those left out are tried again one by one, the ones that take most arithmetic
-    first: an error at the outputs is not yet an object missed. Recall has to hold by MARGIN; where no layer would be left
-    in INT8 then, without one. Where even a single layer costs too much, none is in INT8.
+    first: an error at the outputs is not yet an object missed. Recall has to hold by MARGIN; where no layer would be
+    left in INT8 then, without one. Where even a single layer costs too much, none is in INT8.
     """
     found = _search(candidates, errors, multiply_adds, judge, MARGIN)
     if found.inside or not any(step.verdict.holds and step.inside for step in found.steps):

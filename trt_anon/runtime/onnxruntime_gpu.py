@@ -43,7 +43,7 @@ class OnnxRuntimeGpuRunner(BoundRunner):
             raise DeviceMissing(
                 f"this ONNX Runtime has no {name}: install onnxruntime-gpu, in the place of onnxruntime"
             )
-        if hasattr(ort, "preload_dlls"):  # since 1.21: CUDA and cuDNN of NVIDIA's wheels, which no loader finds by itself
+        if hasattr(ort, "preload_dlls"):  # since 1.21: of NVIDIA's wheels, where no loader looks by itself
             ort.preload_dlls(directory="")
         self._path, self._memory, self._provider = path, memory, provider
         self._engines, self._halves = engines, halves
