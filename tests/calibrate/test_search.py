@@ -38,28 +38,17 @@ def search(harm, errors=None, adds=None):
 
 
 def test_nothing_is_kept_out_where_recall_holds():
-    found, asked = search({"l3": 0.2})
+    found, asked = search({"l3": 0.4})
     assert found.inside == set(LAYERS)
     assert found.kept == ()
     assert len(asked) == 1
 
 
 def test_the_harmful_ones_are_kept_out():
-    found, asked = search({"l3": 2.0, "l7": 1.0, "l9": 0.2})
+    found, asked = search({"l3": 2.0, "l7": 1.0, "l9": 0.3})
     assert found.kept == ("l3", "l7")
     assert found.verdict.holds
     assert len(asked) <= 6 + MOST_RETURNS
-
-
-def test_what_just_holds_is_not_enough_for_pictures_that_are_a_sample():
-    found, _ = search({"l3": 0.4, "l4": 0.1})
-    assert found.kept == ("l3",)
-
-
-def test_what_just_holds_is_better_than_nothing():
-    found, _ = search(dict.fromkeys(LAYERS, 0.4))
-    assert len(found.inside) == 1
-    assert found.verdict.holds
 
 
 def test_layers_whose_error_does_no_harm_come_back():
@@ -82,7 +71,7 @@ def test_what_is_found_always_holds(harm):
     judge, _ = judged_by(harm)
     assert judge(found.inside).holds
     assert found.inside | set(found.kept) == set(LAYERS)
-    assert len(asked) <= 2 * (7 + MOST_RETURNS)
+    assert len(asked) <= 7 + MOST_RETURNS
 
 
 def recall(found, heights):

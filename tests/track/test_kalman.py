@@ -84,7 +84,7 @@ def test_a_warp_and_its_inverse_leave_a_state_as_it_was() -> None:
     there = kalman.warped(mean, cov, warp)
     np.testing.assert_allclose(there[0][0, :2], turn @ mean[0, :2] + [5, -3])
     np.testing.assert_allclose(np.exp(there[0][0, 2:4]), 1.1 * np.exp(mean[0, 2:4]))
-    back = kalman.warped(*there, warp.inverse())
+    back = kalman.warped(*there, warp.inverse)
     np.testing.assert_allclose(back[0], mean)
     np.testing.assert_allclose(back[1], cov)
 

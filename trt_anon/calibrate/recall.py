@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 _AHEAD = 4
 
+STEADY = (0.7, 0.84, 1.0, 1.19, 1.41)
+"""Thresholds, as shares of a detector's own, about which a network has to keep its recall on average.
+
+At a single one, the objects that just pass and those that just do not decide, and on a few hundred they are chance.
+"""
+
 OnPicture = Callable[[int, int], None]
 """Called with how many pictures are done, and how many there are."""
 
@@ -38,13 +44,23 @@ OnPicture = Callable[[int, int], None]
 class Recall:
     """Of every object that counts whether it was found (N,) and its height in pixels (N,).
 
-    wrong: how many boxes are of no object, in how many `images`.
+    wrong: how many boxes are of no object, in how many `images`. reach: (N,) scores by which the objects were found, less
+    than any other where they were not, and the detector's threshold; None where they are not known.
     """
 
     found: NDArray[np.bool_]
     heights_px: NDArray[np.float64]
     wrong: int
     images: int
+    reach: NDArray[np.float64] | None = None
+    threshold: float = 0.0
+
+    def steady(self, low_px: float = 0.0, high_px: float = float("inf")) -> float:
+        """How many objects of these heights are found on average at the thresholds `STEADY`."""
+        these = (self.heights_px >= low_px) & (self.heights_px < high_px)
+        if self.reach is None:
+            return float(self.found[these].sum())
+        return float(np.mean([(self.reach[these] >= share * self.threshold).sum() for share in STEADY]))
 
     def share(self, low_px: float = 0.0, high_px: float = float("inf")) -> tuple[int, int]:
         """How many were found, and how many there are, of the objects of these heights."""
@@ -60,8 +76,8 @@ class Drop:
 
     name: str
     objects: int
-    before: int
-    after: int
+    before: float
+    after: float
     most: float
 
     @property
@@ -88,20 +104,25 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a network keeps the recall of another, overall and in each range of sizes."""
+    """Whether a network keeps the recall of another, overall and in each range of sizes.
+
+    steady: the same on average of the thresholds `STEADY`.
+    """
 
     drops: tuple[Drop, ...]
     wrong_before: int
     wrong_after: int
+    steady: tuple[Drop, ...] = ()
 
     @property
     def holds(self) -> bool:
         """Whether nothing lost too much."""
         return not any(drop.fails for drop in self.drops)
 
-    def holds_by(self, share: float) -> bool:
-        """Whether nothing lost more than that share of what it may lose."""
-        return not any(replace(drop, most=share * drop.most).fails for drop in self.drops)
+    @property
+    def holds_steadily(self) -> bool:
+        """Whether nothing did at other thresholds either: what layers are chosen by, on pictures that are a sample."""
+        return self.holds and not any(drop.fails for drop in self.steady)
 
     @property
     def overall(self) -> Drop:
@@ -119,7 +140,7 @@ class Verdict:
 
 def compare(before: Recall, after: Recall, config: CalibrateConfig) -> Verdict:
     """Hold a network's recall against that of the float32 one, on the same objects."""
-    drops = []
+    drops, steady = [], []
     ranges = {"all": (0.0, float("inf")), **SIZE_RANGES}
     for name, (low, high) in ranges.items():
         had, objects = before.share(low, high)
@@ -127,7 +148,8 @@ def compare(before: Recall, after: Recall, config: CalibrateConfig) -> Verdict:
         most = config.max_recall_drop if name == "all" else config.max_bucket_drop
         if objects:
             drops.append(Drop(name, objects, had, has, most))
-    return Verdict(tuple(drops), before.wrong, after.wrong)
+            steady.append(Drop(name, objects, before.steady(low, high), after.steady(low, high), most))
+    return Verdict(tuple(drops), before.wrong, after.wrong, tuple(steady))
 
 
 class RecallMeter:
@@ -144,15 +166,15 @@ class RecallMeter:
 
     def measure(self, model: onnx.ModelProto, on_picture: OnPicture | None = None) -> Recall:
         """Detect on every picture with this form of the network. Raises InputError, ModelError."""
-        found, heights, wrong = [], [], 0
-        for image, detections in self._detections(model, self._recipe.threshold, on_picture):
+        reach, heights, wrong, threshold = [], [], 0, self._recipe.threshold
+        for image, detections in self._detections(model, min(STEADY) * threshold, on_picture):
             counted, reached, misses = self._matched(image, detections)
-            found.append(reached[counted])
+            reach.append(reached[counted])
             heights.append(sizes_px(image.boxes_xyxy_px, "height")[counted])
             wrong += misses
-        return Recall(
-            np.concatenate([np.zeros(0, np.bool_), *found]), np.concatenate([np.zeros(0), *heights]), wrong, len(found)
-        )
+        reaches = np.concatenate([np.zeros(0), *reach])
+        every_height = np.concatenate([np.zeros(0), *heights])
+        return Recall(reaches >= threshold, every_height, wrong, len(reach), reaches, threshold)
 
     def pseudo_labels(self, model: onnx.ModelProto, confident: float, on_picture: OnPicture | None = None) -> LabelSet:
         """Labels of the same pictures: what this network finds with at least this score."""
@@ -172,9 +194,9 @@ class RecallMeter:
         ]
         return replace(self._labels, images=tuple(images), category_names=self._labels.class_names)
 
-    def _matched(self, image: LabelledImage, found: Detections) -> tuple[NDArray[np.bool_], NDArray[np.bool_], int]:
-        """Which objects count, which were found, and how many detections are of none."""
-        reached = np.zeros(len(image.boxes_xyxy_px), np.bool_)
+    def _matched(self, image: LabelledImage, found: Detections) -> tuple[NDArray[np.bool_], NDArray[np.float64], int]:
+        """Which objects count, by which scores they were found, and how many detections are of none."""
+        reached = np.full(len(image.boxes_xyxy_px), -np.inf)
         wrong = 0
         for class_id in range(len(self._labels.class_names)):
             mine, theirs = found.class_ids == class_id, np.flatnonzero(image.class_ids == class_id)
@@ -186,8 +208,9 @@ class RecallMeter:
                 image.crowd[theirs],
                 self._iou,
             )
-            reached[theirs] = np.isfinite(matches.reach)
-            wrong += int((matches.verdicts == FALSE).sum())
+            reached[theirs] = matches.reach
+            counts = found.scores[mine] >= self._recipe.threshold
+            wrong += int((counts & (matches.verdicts == FALSE)).sum())
         return ~image.ignore, reached, wrong
 
     def _detections(

@@ -10,10 +10,6 @@ from trt_anon.calibrate.recall import Verdict
 Judge = Callable[[frozenset[str]], Verdict]
 """Measures the network with these layers in INT8."""
 
-MARGIN = 0.5
-"""The share of the allowed loss that the search aims at: the pictures that choose are a sample, and of others it may be
-more."""
-
 MOST_RETURNS = 6
 """So many layers are tried to be taken back into INT8 in the end."""
 
@@ -48,24 +44,9 @@ def smallest_exclusion(
 
     candidates: layers that may run in INT8. errors: of each alone; the layers that cause the largest are left out
     first, by bisection for how many. Then those left out are tried again one by one, the ones that take most arithmetic
-    first: an error at the outputs is not yet an object missed. Recall has to hold by MARGIN; where no layer would be
-    left in INT8 then, without one. Where even a single layer costs too much, none is in INT8.
+    first: an error at the outputs is not yet an object missed. Recall has to hold on average of several thresholds, too.
+    Where even a single layer costs too much, none is in INT8.
     """
-    found = _search(candidates, errors, multiply_adds, judge, MARGIN)
-    if found.inside or not any(step.verdict.holds and step.inside for step in found.steps):
-        return found
-    without = _search(candidates, errors, multiply_adds, judge, 1.0)
-    return Found(without.inside, without.kept, without.verdict, [*found.steps, *without.steps])
-
-
-def _search(
-    candidates: Sequence[str],
-    errors: Mapping[str, float],
-    multiply_adds: Mapping[str, int],
-    judge: Judge,
-    share: float,
-) -> Found:
-    """`smallest_exclusion` by that share of what may be lost."""
     order = sorted(candidates, key=lambda name: (-errors[name], name))
     steps: list[Step] = []
 
@@ -76,14 +57,14 @@ def _search(
         return verdict
 
     verdict = tried(frozenset())
-    if verdict.holds_by(share):
+    if verdict.holds_steadily:
         return Found(frozenset(candidates), (), verdict, steps)
     low, high = 0, len(order)  # leaving out `low` fails, leaving out `high` holds
     best: Verdict | None = None
     while high - low > 1:
         middle = (low + high) // 2
         found = tried(frozenset(order[:middle]))
-        if found.holds_by(share):
+        if found.holds_steadily:
             high, best = middle, found
         else:
             low = middle
@@ -94,7 +75,7 @@ def _search(
         if len(left_out) == 1:
             break
         found = tried(frozenset(left_out - {name}))
-        if found.holds_by(share):
+        if found.holds_steadily:
             left_out.discard(name)
             best = found
     return Found(frozenset(candidates) - left_out, tuple(name for name in order if name in left_out), best, steps)

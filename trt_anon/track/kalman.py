@@ -8,7 +8,9 @@ variances of value and rate and what they share. So a camera's motion, a similar
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +35,7 @@ _LARGEST_LOG = 20.0
 _FASTEST_LOG = 3.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Warp:
     """A similarity from the pixels of one frame to those of the next: x' = matrix @ x + shift."""
 
@@ -45,15 +47,22 @@ class Warp:
         """No motion."""
         return cls(np.eye(2), np.zeros(2))
 
-    @property
+    @cached_property
     def scale(self) -> float:
         """How much larger things become."""
-        return float(np.sqrt(abs(np.linalg.det(self.matrix))))
+        return math.sqrt(abs(self._determinant))
 
+    @cached_property
     def inverse(self) -> Warp:
         """From the later frame to the earlier one."""
-        back = np.asarray(np.linalg.inv(self.matrix), np.float64)
+        a, b, c, d = self.matrix.ravel().tolist()
+        back = np.array(((d, -b), (-c, a))) / self._determinant
         return Warp(back, -back @ self.shift)
+
+    @property
+    def _determinant(self) -> float:
+        a, b, c, d = self.matrix.ravel().tolist()
+        return float(a * d - b * c)
 
 
 def boxes_to_values(boxes_xyxy: NDArray[np.floating]) -> Array:
@@ -65,18 +74,37 @@ def boxes_to_values(boxes_xyxy: NDArray[np.floating]) -> Array:
 
 def values_to_boxes(values: Array) -> Array:
     """The boxes of (N, >= 4) values or states."""
-    half = np.exp(values[:, 2:4].clip(-_LARGEST_LOG, _LARGEST_LOG)) / 2
+    half = np.exp(_within(values[:, 2:4], _LARGEST_LOG)) / 2
     return np.concatenate((values[:, :2] - half, values[:, :2] + half), axis=1)
 
 
 def sizes(mean: Array) -> Array:
     """(N,) the objects' sizes: the geometric mean of width and height."""
-    return np.exp((mean[:, 2] + mean[:, 3]).clip(-2 * _LARGEST_LOG, 2 * _LARGEST_LOG) / 2)
+    return np.exp(_within(mean[:, 2] + mean[:, 3], 2 * _LARGEST_LOG) / 2)
+
+
+# NumPy's own clip, stack and repeat take longer than all the arithmetic on a handful of boxes.
+
+
+def _within(values: Array, most: float) -> Array:
+    return np.asarray(np.minimum(np.maximum(values, -most), most), np.float64)
+
+
+def _beside(*parts: Array | float) -> Array:
+    """Arrays of one shape, or numbers, along a new last axis."""
+    shape = next(part.shape for part in parts if isinstance(part, np.ndarray))
+    out = np.empty((*shape, len(parts)))
+    for place, part in enumerate(parts):
+        out[..., place] = part
+    return out
+
+
+_BOTH = np.array((0, 0, 1, 1))  # of a pair, once for each of two coordinates
 
 
 def error_of(mean: Array, factor: NDArray[np.floating] | float = 1.0) -> Array:
     """(N, 2) variances of a measurement of boxes of that size: of centre and of log size; `factor` scales both."""
-    base = np.stack(((CENTRE_ERROR * sizes(mean)) ** 2, np.full(len(mean), SIZE_ERROR**2)), axis=1)
+    base = _beside((CENTRE_ERROR * sizes(mean)) ** 2, SIZE_ERROR**2)
     return base * np.asarray(factor, np.float64).reshape(-1, 1)
 
 
@@ -94,27 +122,22 @@ def predict(mean: Array, cov: Array, seconds: float) -> tuple[Array, Array]:
     """The states `seconds` later, or earlier where that is negative, in the pixels of the same frame."""
     ahead = mean.copy()
     ahead[:, :4] += seconds * mean[:, 4:]
-    ahead[:, 2:4] = ahead[:, 2:4].clip(-_LARGEST_LOG, _LARGEST_LOG)
-    noise = np.stack((CENTRE_NOISE * sizes(mean) ** 2, np.full(len(mean), SIZE_NOISE)), axis=1)
+    ahead[:, 2:4] = _within(ahead[:, 2:4], _LARGEST_LOG)
+    noise = _beside(CENTRE_NOISE * sizes(mean) ** 2, SIZE_NOISE)
     t, span = seconds, abs(seconds)
     p, pv, v = cov[..., 0], cov[..., 1], cov[..., 2]
-    wider = np.stack(
-        (
-            p + t * (2 * pv + t * v) + noise * span**3 / 3,
-            pv + t * v + noise * t * span / 2,
-            v + noise * span,
-        ),
-        axis=-1,
-    )
+    grown = pv + t * v
+    wider = _beside(p + t * (pv + grown) + noise * (span**3 / 3), grown + noise * (t * span / 2), v + noise * span)
     return ahead, wider
 
 
 def warped(mean: Array, cov: Array, warp: Warp) -> tuple[Array, Array]:
     """The states in the pixels of the next frame, objects and camera apart."""
     moved = mean.copy()
-    moved[:, :2] = mean[:, :2] @ warp.matrix.T + warp.shift
-    moved[:, 4:6] = mean[:, 4:6] @ warp.matrix.T
-    moved[:, 2:4] += np.log(warp.scale)
+    matrix = warp.matrix.T
+    moved[:, :2] = mean[:, :2] @ matrix + warp.shift
+    moved[:, 4:6] = mean[:, 4:6] @ matrix
+    moved[:, 2:4] += math.log(warp.scale)
     scaled = cov.copy()
     scaled[:, 0] *= warp.scale**2
     return moved, scaled
@@ -126,10 +149,9 @@ def update(mean: Array, cov: Array, values: Array, error: Array) -> tuple[Array,
     total = p + error
     gain, gain_rate = p / total, pv / total
     off = values - mean[:, :4]
-    better = mean + np.concatenate((np.repeat(gain, 2, axis=1) * off, np.repeat(gain_rate, 2, axis=1) * off), axis=1)
-    better[:, 6:] = better[:, 6:].clip(-_FASTEST_LOG, _FASTEST_LOG)
-    narrower = np.stack((p * (1 - gain), pv * (1 - gain), v - gain_rate * pv), axis=-1)
-    return better, narrower
+    better = mean + np.concatenate((gain[:, _BOTH] * off, gain_rate[:, _BOTH] * off), axis=1)
+    better[:, 6:] = _within(better[:, 6:], _FASTEST_LOG)
+    return better, _beside(p * (1 - gain), pv * (1 - gain), v - gain_rate * pv)
 
 
 def smooth(mean: Array, cov: Array, later_mean: Array, later_cov: Array, seconds: float) -> tuple[Array, Array]:
@@ -143,24 +165,24 @@ def smooth(mean: Array, cov: Array, later_mean: Array, later_cov: Array, seconds
     a, b, c = wider[..., 0], wider[..., 1], wider[..., 2]
     whole = np.maximum(a * c - b * b, 1e-30)
     # gain = cov @ F.T @ inverse(wider), with F = [[1, seconds], [0, 1]]
-    left_p, left_v = p + seconds * pv, pv + seconds * v
-    g00, g01 = (left_p * c - pv * b) / whole, (pv * a - left_p * b) / whole
-    g10, g11 = (left_v * c - v * b) / whole, (v * a - left_v * b) / whole
+    left_p, left_v = (p + seconds * pv) / whole, (pv + seconds * v) / whole
+    pv_whole, v_whole = pv / whole, v / whole
+    g00, g01 = left_p * c - pv_whole * b, pv_whole * a - left_p * b
+    g10, g11 = left_v * c - v_whole * b, v_whole * a - left_v * b
     off = later_mean - ahead
     value, rate = off[:, :4], off[:, 4:]
-    wide = [np.repeat(g, 2, axis=1) for g in (g00, g01, g10, g11)]
-    better = mean + np.concatenate((wide[0] * value + wide[1] * rate, wide[2] * value + wide[3] * rate), axis=1)
-    d, e, f = (later_cov[..., i] - wider[..., i] for i in range(3))
-    narrower = np.stack(
-        (
-            p + g00 * (g00 * d + g01 * e) + g01 * (g00 * e + g01 * f),
-            pv + g10 * (g00 * d + g01 * e) + g11 * (g00 * e + g01 * f),
-            v + g10 * (g10 * d + g11 * e) + g11 * (g10 * e + g11 * f),
-        ),
-        axis=-1,
+    better = mean.copy()
+    better[:, :4] += g00[:, _BOTH] * value + g01[:, _BOTH] * rate
+    better[:, 4:] += g10[:, _BOTH] * value + g11[:, _BOTH] * rate
+    apart = later_cov - wider
+    d, e, f = apart[..., 0], apart[..., 1], apart[..., 2]
+    top_d, top_e = g00 * d + g01 * e, g00 * e + g01 * f
+    low_d, low_e = g10 * d + g11 * e, g10 * e + g11 * f
+    narrower = _beside(
+        np.maximum(p + g00 * top_d + g01 * top_e, 0.0),
+        pv + g10 * top_d + g11 * top_e,
+        np.maximum(v + g10 * low_d + g11 * low_e, 0.0),
     )
-    narrower[..., 0] = np.maximum(narrower[..., 0], 0.0)
-    narrower[..., 2] = np.maximum(narrower[..., 2], 0.0)
     return better, narrower
 
 
@@ -169,6 +191,6 @@ def spread(mean: Array, cov: Array) -> Array:
 
     What a detection leaves uncertain, the growth of regions covers.
     """
-    half = np.exp(mean[:, 2:4].clip(-_LARGEST_LOG, _LARGEST_LOG)) / 2
+    half = np.exp(_within(mean[:, 2:4], _LARGEST_LOG)) / 2
     beyond = np.maximum(cov[..., 0] - error_of(mean), 0.0)
     return np.asarray(np.sqrt(beyond[:, :1] + half**2 * np.minimum(beyond[:, 1:], 1.0)), np.float64)

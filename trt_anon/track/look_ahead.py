@@ -117,7 +117,7 @@ class LookAhead:
             pictured = steps < len(head)
             if not pictured and begins - moment.seconds > self._config.grace_seconds + _EPSILON:
                 return
-            mean, cov = kalman.warped(mean, cov, later.warp.inverse())
+            mean, cov = kalman.warped(mean, cov, later.warp.inverse)
             mean, cov = kalman.predict(mean, cov, -later.step_seconds)
             if pictured:
                 values = mean[:, :4].copy()
@@ -172,7 +172,7 @@ def _smoothed(moments: list[Moment]) -> list[tuple[Array, Array]]:
         mean, cov = moment.mean.copy(), moment.cov.copy()
         if len(rows):
             here = later.came_from[rows]
-            ahead = kalman.warped(states[-1][0][rows], states[-1][1][rows], later.warp.inverse())
+            ahead = kalman.warped(states[-1][0][rows], states[-1][1][rows], later.warp.inverse)
             mean[here], cov[here] = kalman.smooth(mean[here], cov[here], *ahead, later.step_seconds)
         states.append((mean, cov))
     return states[::-1]
@@ -190,7 +190,7 @@ def _followed_back(moments: list[Moment], place: int, box_xyxy: Array) -> list[A
         later, moment = moments[earlier + 1], moments[earlier]
         if later.cut or moment.picture is None or later.picture is None:
             break
-        (shift,) = follow(later.picture, moment.picture, small[None], [looks], later.small_warp.inverse())
+        (shift,) = follow(later.picture, moment.picture, small[None], [looks], later.small_warp.inverse)
         if shift is None:
             break
         small = small + np.tile(shift, 2)
