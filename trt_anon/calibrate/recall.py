@@ -44,8 +44,8 @@ OnPicture = Callable[[int, int], None]
 class Recall:
     """Of every object that counts whether it was found (N,) and its height in pixels (N,).
 
-    wrong: how many boxes are of no object, in how many `images`. reach: (N,) scores by which the objects were found, less
-    than any other where they were not, and the detector's threshold; None where they are not known.
+    wrong: how many boxes are of no object, in how many `images`. reach: (N,) the score by which each object was found,
+    -inf where none did, None where that is not known. threshold: the detector's.
     """
 
     found: NDArray[np.bool_]

@@ -44,8 +44,8 @@ def smallest_exclusion(
 
     candidates: layers that may run in INT8. errors: of each alone; the layers that cause the largest are left out
     first, by bisection for how many. Then those left out are tried again one by one, the ones that take most arithmetic
-    first: an error at the outputs is not yet an object missed. Recall has to hold on average of several thresholds, too.
-    Where even a single layer costs too much, none is in INT8.
+    first: an error at the outputs is not yet an object missed. Recall has to hold on average of several thresholds,
+    too. Where even a single layer costs too much, none is in INT8.
     """
     order = sorted(candidates, key=lambda name: (-errors[name], name))
     steps: list[Step] = []
