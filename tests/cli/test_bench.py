@@ -89,6 +89,15 @@ def test_of_an_input(invoke: Invoke, samples: Path, tmp_path: Path) -> None:
     assert "face.mp4" not in text
 
 
+def test_without_tracks(invoke: Invoke, samples: Path, tmp_path: Path) -> None:
+    clip, out = samples / "face.mp4", tmp_path / "a.json"
+    words = "--seconds 0.001 --no-encode --stages --track off -q --json"
+    assert invoke("bench", clip, *words.split(), out).exit_code == 0
+    (case,) = json.loads(out.read_text())["cases"]
+    assert "track" not in case["parts"]
+    assert "redact" in case["parts"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

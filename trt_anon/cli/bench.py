@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from trt_anon.cli import options
+from trt_anon.cli import options, track_options
 from trt_anon.cli.options import DETECTION, OUTPUT, REDACTION
 from trt_anon.errors import UsageError
 
@@ -69,6 +69,7 @@ def bench(
         str | None,
         typer.Option("--method", metavar="gaussian|pixelate|solid", help="Of redaction.", rich_help_panel=REDACTION),
     ] = None,
+    track: track_options.Track = None,
     config: options.Config = None,
     device: options.Device = None,
     runtime: options.Runtime = None,
@@ -112,6 +113,7 @@ def bench(
         detectors=tuple(recipe) if recipe else None,
         preset=preset,
         method=method,
+        track=track,
         device=device,
         runtime=runtime,
         precision=precision,
