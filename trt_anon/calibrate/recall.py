@@ -36,6 +36,9 @@ STEADY = (0.7, 0.84, 1.0, 1.19, 1.41)
 At a single one, the objects that just pass and those that just do not decide, and on a few hundred they are chance.
 """
 
+MARGIN = 0.5
+"""How much of what may be lost is lost by the choice of layers: the pictures that choose are a sample of all others."""
+
 OnPicture = Callable[[int, int], None]
 """Called with how many pictures are done, and how many there are."""
 
@@ -121,8 +124,8 @@ class Verdict:
 
     @property
     def holds_steadily(self) -> bool:
-        """Whether nothing did at other thresholds either: what layers are chosen by, on pictures that are a sample."""
-        return self.holds and not any(drop.fails for drop in self.steady)
+        """Whether nothing lost more than `MARGIN` of what it may at several thresholds: what layers are chosen by."""
+        return self.holds and not any(replace(drop, most=MARGIN * drop.most).fails for drop in self.steady)
 
     @property
     def overall(self) -> Drop:
