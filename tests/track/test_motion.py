@@ -7,9 +7,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from trt_anon.track import motion
 from trt_anon.track.cuts import CutFinder
 from trt_anon.track.kalman import Warp
 from trt_anon.track.motion import camera_motion, context, follow, patch
+from trt_anon.track.tracker import Tracker
 
 STANDS = Warp.identity()
 STILL = (160.0, 90.0, 30.0)
@@ -67,7 +69,7 @@ def test_a_cut_is_found_and_nothing_else_is_taken_for_one(scenes: ModuleType, ca
     for index in range(12):
         picture = scene.picture(index)
         share = 0.0 if last is None else camera_motion(last, picture)[1]
-        if finder.is_cut(picture, share):
+        if finder.is_cut(picture, lambda share=share: share):
             cuts.append(index)
         last = picture
     assert cuts == [0, 6]
@@ -76,8 +78,23 @@ def test_a_cut_is_found_and_nothing_else_is_taken_for_one(scenes: ModuleType, ca
 def test_a_flash_is_no_cut_and_black_is_one(scenes: ModuleType) -> None:
     picture = scenes.Scene([]).picture(0)
     finder = CutFinder()
-    finder.is_cut(picture, 0.0)
-    assert not finder.is_cut(np.minimum(picture.astype(int) // 2 + 120, 255).astype(np.uint8), 0.0)
-    assert finder.is_cut(np.full_like(picture, 16), 0.0)
-    assert not finder.is_cut(np.full_like(picture, 16), 0.0)
-    assert finder.is_cut(picture, 0.0)
+    finder.is_cut(picture, lambda: 0.0)
+    assert not finder.is_cut(np.minimum(picture.astype(int) // 2 + 120, 255).astype(np.uint8), lambda: 0.0)
+    assert finder.is_cut(np.full_like(picture, 16), lambda: 0.0)
+    assert not finder.is_cut(np.full_like(picture, 16), lambda: 0.0)
+    assert finder.is_cut(picture, lambda: 0.0)
+
+
+def test_the_cameras_motion_is_found_only_where_it_is_asked_for(
+    scenes: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(motion, "camera_motion", lambda *pictures: (asked.append(1), camera_motion(*pictures))[1])
+    for paths in ([lambda i: None], [lambda i: (60 + i, 90, 24)]):
+        scene = scenes.Scene(paths)
+        tracker = Tracker(1.0, scenes.THRESHOLDS)
+        asked.clear()
+        moments = [tracker.advance(scene.sight(index)) for index in range(6)]
+        assert len(asked) == (0 if paths[0](0) is None else 5)
+        np.testing.assert_allclose(moments[-1].warp.shift, 0, atol=0.2)
+        assert len(asked) == (1 if paths[0](0) is None else 5)

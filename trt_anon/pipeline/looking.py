@@ -33,7 +33,7 @@ class Looks:
         if self.every == 1:
             return True
         self._since += 1
-        cut = not frame.concealed and self._cuts.is_cut(grey_thumbnail(frame), 0.0)
+        cut = not frame.concealed and self._cuts.is_cut(grey_thumbnail(frame), lambda: 0.0)
         if cut or self._since >= self.every or frame.index % self.every == 0:
             self._since = 0
             return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,8 +27,11 @@ class CutFinder:
     def __init__(self) -> None:
         self._last: NDArray[np.float32] | None = None
 
-    def is_cut(self, picture: NDArray[np.uint8], followed_share: float) -> bool:
-        """Whether `picture` (H, W) begins a shot; followed_share: how much of it the camera's motion explains."""
+    def is_cut(self, picture: NDArray[np.uint8], followed_share: Callable[[], float]) -> bool:
+        """Whether `picture` (H, W) begins a shot.
+
+        followed_share: gives how much of it the camera's motion explains; asked only where that decides.
+        """
         cv2 = require("cv2", "following objects through a video")
         coarse = cv2.resize(picture, _SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
         coarse -= coarse.mean()
@@ -37,4 +42,4 @@ class CutFinder:
         if min(contrasts) < _FLAT:  # to or from black, unless both are
             return max(contrasts) > _STEEP * max(min(contrasts), _FLAT / 2)
         likeness = float((last * coarse).mean()) / (contrasts[0] * contrasts[1])
-        return likeness < _MOST_LIKENESS and followed_share < _MOST_FOLLOWED
+        return likeness < _MOST_LIKENESS and followed_share() < _MOST_FOLLOWED

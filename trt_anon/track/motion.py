@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,36 @@ def camera_motion(before: Grey, after: Grey) -> tuple[Warp, float]:
         if inside.any():
             warp, share = _agreed(before, after, points[inside], points[inside] + jump)
     return (Warp.identity() if warp is None else warp), share
+
+
+class CameraMotion:
+    """`camera_motion` between two frames of one size, found when it is first asked for: in most it is of no use.
+
+    Without pictures it is none, of which nothing is explained. size_px: (width, height) of the frames.
+    """
+
+    def __init__(self, before: Grey | None, after: Grey | None, size_px: tuple[int, int]) -> None:
+        self._before, self._after, self._size = before, after, size_px
+
+    @cached_property
+    def _found(self) -> tuple[Warp, float]:
+        if self._before is None or self._after is None:
+            return Warp.identity(), 0.0
+        small, share = camera_motion(self._before, self._after)
+        height, width = self._after.shape
+        ratio = np.array((self._size[0] / width, self._size[1] / height))
+        self._before = None  # no longer needed
+        return Warp(small.matrix * ratio[:, None] / ratio[None], small.shift * ratio), share
+
+    @property
+    def warp(self) -> Warp:
+        """In pixels of the frame."""
+        return self._found[0]
+
+    @property
+    def share(self) -> float:
+        """How much of the picture follows it."""
+        return self._found[1]
 
 
 def _agreed(before: Grey, after: Grey, points: Array, guess: Array | None) -> tuple[Warp | None, float]:

@@ -14,7 +14,7 @@ from trt_anon.track import kalman
 from trt_anon.track.association import associate
 from trt_anon.track.cuts import CutFinder
 from trt_anon.track.kalman import Array, Warp
-from trt_anon.track.motion import camera_motion, context, follow, patch
+from trt_anon.track.motion import CameraMotion, context, follow, patch
 from trt_anon.track.sight import Sight
 from trt_anon.types import Detections
 
@@ -86,7 +86,7 @@ class Track:
 class Moment:
     """A frame as the tracker left it. Rows are the tracks alive, N of them.
 
-    step_seconds, warp, cut: from the moment before to this one. came_from: (N,) the row there, -1 if born here. mean,
+    step_seconds, motion, cut: from the moment before to this one. came_from: (N,) the row there, -1 if born here. mean,
     cov: (N, ...) filtered states. seen: (N,) 0 not, 1 weakly, 2 confidently detected. followed: (N,) whether the
     picture still shows where it is. boxes_xyxy: (N, 4) of the detections, NaN where there is none; scores: (N,).
     """
@@ -96,7 +96,7 @@ class Moment:
     size_px: tuple[int, int]
     picture: NDArray[np.uint8] | None
     step_seconds: float
-    warp: Warp
+    motion: CameraMotion
     cut: bool
     tracks: tuple[Track, ...]
     came_from: NDArray[np.intp]
@@ -107,6 +107,11 @@ class Moment:
     boxes_xyxy: Array
     scores: NDArray[np.float32]
     contours_px: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def warp(self) -> Warp:
+        """The camera's motion from the moment before, in pixels of the frame."""
+        return self.motion.warp
 
     def to_small(self, boxes_xyxy: Array) -> Array:
         """Boxes of the frame in the pixels of its small picture."""
@@ -142,7 +147,7 @@ class Tracker:
         """Take the next frame in. Raises PipelineError where a number is not finite."""
         last = self._last
         number = 0 if last is None else last.number + 1
-        step, warp, cut = self._motion(sight)
+        step, motion, cut = self._motion(sight)
         old = () if last is None or cut else last.tracks
         rows = np.array(
             [i for i, t in enumerate(old) if sight.seconds - t.last_seconds <= self._lifetime + 1e-6], np.intp
@@ -153,7 +158,7 @@ class Tracker:
         if last is None or not tracks:
             mean, cov = np.zeros((0, 8)), np.zeros((0, 2, 3))
         else:
-            mean, cov = kalman.warped(*kalman.predict(last.mean[rows], last.cov[rows], step), warp)
+            mean, cov = kalman.warped(*kalman.predict(last.mean[rows], last.cov[rows], step), motion.warp)
         boxes, scores, classes, confident, outlines = _gathered(sight)
         owner = associate(
             kalman.values_to_boxes(mean),
@@ -169,7 +174,7 @@ class Tracker:
         values = kalman.boxes_to_values(boxes)
         unseen = np.setdiff1d(np.arange(len(tracks)), mine)
         followed = np.ones(len(tracks), np.bool_)
-        self._follow(sight, warp, rows, tracks, unseen, mean, cov, followed)
+        self._follow(sight, motion, rows, tracks, unseen, mean, cov, followed)
         mean[mine], cov[mine] = kalman.update(
             mean[mine], cov[mine], values[continued], kalman.error_of(mean[mine], factor)
         )
@@ -196,7 +201,7 @@ class Tracker:
             size_px=sight.size_px,
             picture=sight.picture,
             step_seconds=step,
-            warp=warp,
+            motion=motion,
             cut=cut,
             tracks=tuple(tracks),
             came_from=np.concatenate((rows, np.full(len(begun), -1))).astype(np.intp),
@@ -217,29 +222,22 @@ class Tracker:
         self._last = moment
         return moment
 
-    def _motion(self, sight: Sight) -> tuple[float, Warp, bool]:
-        """Seconds since the last frame, the camera's motion in frame pixels, whether a shot begins."""
+    def _motion(self, sight: Sight) -> tuple[float, CameraMotion, bool]:
+        """Seconds since the last frame, the camera's motion, whether a shot begins."""
         last = self._last
         step = 0.0 if last is None else sight.seconds - last.seconds
         step = min(max(step, _LEAST_STEP_SECONDS), _LONGEST_STEP_SECONDS)
-        known = last is not None and last.picture is not None and sight.picture is not None
-        if last is None or not known or last.size_px != sight.size_px:
+        if last is None or last.size_px != sight.size_px or last.picture is None or sight.picture is None:
             if sight.picture is not None:
-                self._cuts.is_cut(sight.picture, 0.0)  # so that the next one is compared with it
-            return step, Warp.identity(), last is None or last.size_px != sight.size_px
-        assert last.picture is not None
-        assert sight.picture is not None
-        small, share = camera_motion(last.picture, sight.picture)
-        cut = self._cuts.is_cut(sight.picture, share)
-        height, width = sight.picture.shape
-        ratio = np.array((sight.size_px[0] / width, sight.size_px[1] / height))
-        matrix = small.matrix * ratio[:, None] / ratio[None]
-        return step, Warp(matrix, small.shift * ratio), cut
+                self._cuts.is_cut(sight.picture, lambda: 0.0)  # so that the next one is compared with it
+            return step, CameraMotion(None, None, sight.size_px), last is None or last.size_px != sight.size_px
+        motion = CameraMotion(last.picture, sight.picture, sight.size_px)
+        return step, motion, self._cuts.is_cut(sight.picture, lambda: motion.share)
 
     def _follow(
         self,
         sight: Sight,
-        warp: Warp,
+        motion: CameraMotion,
         rows: NDArray[np.intp],
         tracks: list[Track],
         unseen: NDArray[np.intp],
@@ -250,11 +248,10 @@ class Tracker:
         """Where the detector did not see a track that is sure, the picture may: what it shows counts as measured."""
         last = self._last
         followed[unseen] = False
-        if last is None or last.picture is None or sight.picture is None:
+        if last is None or last.picture is None or sight.picture is None or not len(unseen):
             return
         before = kalman.values_to_boxes(last.mean[rows])
         ratio = last.ratio
-        camera = Warp(warp.matrix * ratio[None] / ratio[:, None], warp.shift / ratio)
         wanted = []
         for row in unseen.tolist():
             track = tracks[row]
@@ -264,6 +261,10 @@ class Tracker:
                 track.lost = False
             if track.appearance is not None and not track.lost:
                 wanted.append(row)
+        if not wanted:
+            return
+        warp = motion.warp
+        camera = Warp(warp.matrix * ratio[None] / ratio[:, None], warp.shift / ratio)
         looks = [look for row in wanted if (look := tracks[row].appearance) is not None]
         shifts = follow(last.picture, sight.picture, last.to_small(before[wanted]), looks, camera)
         for row, shift in zip(wanted, shifts, strict=True):
