@@ -7,6 +7,7 @@ import re
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 from scenes import Photo
@@ -14,6 +15,8 @@ from scenes import Photo
 FOLDS = 3
 CAR_SETS = ("carplate433", "robertlucian_train", "robertlucian107")
 NEGATIVE_SETS = ("facemask853", "coco34")
+SETS_WITH_COPIES = ("carplate433",)  # the frames of a camera that stands still are alike, and are no copies
+COPY_CORRELATION = 0.99  # of grey pictures of 16x16; other pictures of carplate433 stay below 0.9
 _DRIVES = {"dayride_type1_001": 0, "dayride_type1_002": 1, "dayride_type1_003": 1, "nightride_type3_001": 2}
 
 
@@ -39,8 +42,42 @@ def load_set(folder: Path, *, with_boxes: bool = True) -> list[Photo]:
     return photos
 
 
+def join_copies(photos: list[Photo]) -> list[Photo]:
+    """Each picture once, under its first name, with the plates that are labelled in any of its copies.
+
+    carplate433 holds some pictures several times under other names, so that one copy would be trained on and another judged; and
+    some copies have only one of their plates labelled, each another one, so that a found plate would count as wrong.
+    """
+    seen: list[np.ndarray] = []
+    joined: list[Photo] = []
+    for photo in photos:
+        grey = cv2.cvtColor(photo.pixels, cv2.COLOR_RGB2GRAY)
+        small = cv2.resize(grey, (16, 16), interpolation=cv2.INTER_AREA).astype(np.float64).ravel()
+        small -= small.mean()
+        small /= np.linalg.norm(small) + 1e-6
+        alike = [n for n, other in enumerate(seen) if small @ other > COPY_CORRELATION]
+        if not alike:
+            seen.append(small)
+            joined.append(photo)
+            continue
+        first = joined[alike[0]]
+        scale = np.divide(first.pixels.shape[1::-1], photo.pixels.shape[1::-1])
+        boxes = photo.boxes * np.tile(scale, 2)
+        new = [box for box in boxes.astype(np.float32) if not len(first.boxes) or (_iou(box, first.boxes) < 0.3).all()]
+        joined[alike[0]] = Photo(first.pixels, np.concatenate([first.boxes, *(b[None] for b in new)]), first.name)
+    return joined
+
+
+def _iou(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+    low, high = np.maximum(one[:2], others[:, :2]), np.minimum(one[2:], others[:, 2:])
+    inner = np.clip(high - low, 0, None).prod(axis=1)
+    union = (one[2:] - one[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - inner
+    return np.asarray(inner / (union + 1e-9))
+
+
 def load_cars(data: Path) -> list[Photo]:
-    return [photo for name in CAR_SETS for photo in load_set(data / "data" / "plates" / name)]
+    sets = {name: load_set(data / "data" / "plates" / name) for name in CAR_SETS}
+    return [p for name, photos in sets.items() for p in (join_copies(photos) if name in SETS_WITH_COPIES else photos)]
 
 
 def load_others(data: Path) -> tuple[list[Photo], list[Photo]]:
