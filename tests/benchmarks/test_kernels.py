@@ -99,7 +99,7 @@ def test_launches_do_not_grow_with_the_batch(cases, images):
         "merge of 4 lists": 3,
         "redact gaussian": 3,
         "redact pixelate": 3,
-        "redact solid": 2,
+        "redact solid": 3,  # the second one takes from masks what stronger regions take
     }
 
 
