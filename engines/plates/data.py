@@ -63,16 +63,16 @@ def join_copies(photos: list[Photo]) -> list[Photo]:
         first = joined[alike[0]]
         scale = np.divide(first.pixels.shape[1::-1], photo.pixels.shape[1::-1])
         boxes = photo.boxes * np.tile(scale, 2)
-        new = [box for box in boxes.astype(np.float32) if not len(first.boxes) or (_iou(box, first.boxes) < 0.3).all()]
+        new = [box for box in boxes.astype(np.float32) if (overlaps(box, first.boxes) < 0.3).all()]
         joined[alike[0]] = Photo(first.pixels, np.concatenate([first.boxes, *(b[None] for b in new)]), first.name)
     return joined
 
 
-def _iou(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+def overlaps(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The IoU of a box with each of others."""
     low, high = np.maximum(one[:2], others[:, :2]), np.minimum(one[2:], others[:, 2:])
     inner = np.clip(high - low, 0, None).prod(axis=1)
-    union = (one[2:] - one[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - inner
-    return np.asarray(inner / (union + 1e-9))
+    return inner / ((one[2:] - one[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - inner + 1e-9)
 
 
 def load_cars(data: Path) -> list[Photo]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import openvino
-from data import FOLDS, fold_of, load_cars, load_others
+from data import FOLDS, fold_of, load_cars, load_others, overlaps
 from render import DESIGNS, Fonts
 from scenes import Photo, SceneMaker, Settings
 
@@ -30,7 +30,7 @@ THRESHOLDS = (0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8)
 FLOOR = 0.28
 RENDERED_SIDE_PX = 640
 # plates that the labels leave out, seen by eye among the committed network's wrong boxes at 0.7 and above: boxes by picture
-UNLABELLED = Path(__file__).with_name("unlabelled.json")
+UNLABELLED: dict[str, list[list[float]]] = json.loads(Path(__file__).with_name("unlabelled.json").read_text())
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,6 @@ def together(passes: Sequence[Found], overlap: float = 0.4) -> Found:
     return Found(boxes[chosen], quads[chosen], scores[chosen])
 
 
-def overlaps(one: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The IoU of a box with each of others."""
-    low, high = np.maximum(one[:2], others[:, :2]), np.minimum(one[2:], others[:, 2:])
-    inner = np.clip(high - low, 0, None).prod(axis=1)
-    return inner / ((one[2:] - one[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - inner + 1e-9)
-
-
 def covered(box: np.ndarray, shapes: Sequence[np.ndarray]) -> float:
     """The share of a box that polygons cover."""
     x0, y0, x1, y1 = box
@@ -112,7 +105,6 @@ def _corners(box: np.ndarray) -> np.ndarray:
 def judge(photos: Sequence[Photo], found: Sequence[Found], threshold: float) -> dict[str, object]:
     """The figures of a set of pictures at a threshold."""
     hits, widths, wrong, unlabelled = [], [], 0, 0
-    looked_at: dict[str, list[list[float]]] = json.loads(UNLABELLED.read_text())
     covers: dict[tuple[str, float], list[float]] = {(kind, g): [] for kind in ("box", "quad") for g in GROWTHS}
     for photo, result in zip(photos, found, strict=True):
         kept = result.scores >= threshold
@@ -125,7 +117,7 @@ def judge(photos: Sequence[Photo], found: Sequence[Found], threshold: float) -> 
                 covers["quad", growth].append(covered(truth, [_grown(quad, growth) for quad in quads]))
         strange = [box for box in boxes if not len(photo.boxes) or bool((overlaps(box, photo.boxes) < 0.3).all())]
         wrong += len(strange)
-        others = np.array(looked_at.get(photo.name, []), np.float32).reshape(-1, 4)
+        others = np.array(UNLABELLED.get(photo.name, []), np.float32).reshape(-1, 4)
         unlabelled += sum(bool((overlaps(box, others) >= 0.3).any()) for box in strange)
     figures: dict[str, object] = {"pictures": len(photos), "plates": len(hits)}
     figures["wrong_per_picture"] = round(wrong / len(photos), 3)

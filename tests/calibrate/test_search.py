@@ -75,7 +75,7 @@ def test_what_is_found_always_holds(harm):
 
 
 def recall(found, heights):
-    return Recall(np.array(found, bool), np.array(heights, float), 3, 10)
+    return Recall(np.where(found, 1.0, -np.inf), np.array(heights, float), 3, 10, 0.5)
 
 
 def test_recall_is_held_against_float32_overall_and_by_size():

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def data(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         sys.modules.pop(name, None)
 
 
-def _photo(data: ModuleType, seed: int, boxes: list[tuple[int, ...]], name: str, *, enlarged: int = 1):  # type: ignore[no-untyped-def]
+def _photo(data: ModuleType, seed: int, boxes: list[tuple[int, ...]], name: str, *, enlarged: int = 1) -> Any:
     pixels = np.random.default_rng(seed).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     pixels = pixels.repeat(enlarged, axis=0).repeat(enlarged, axis=1)
     return data.Photo(pixels, np.array(boxes, np.float32).reshape(-1, 4) * enlarged, name)

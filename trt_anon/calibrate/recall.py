@@ -45,24 +45,25 @@ OnPicture = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recall:
-    """Of every object that counts whether it was found (N,) and its height in pixels (N,).
+    """Of every object that counts the score by which it was found (N,), -inf by none, and its height in pixels (N,).
 
-    wrong: how many boxes are of no object, in how many `images`. reach: (N,) the score by which each object was found,
-    -inf where none did, None where that is not known. threshold: the detector's.
+    wrong: how many boxes are of no object, in how many `images`. threshold: the detector's.
     """
 
-    found: NDArray[np.bool_]
+    reach: NDArray[np.float64]
     heights_px: NDArray[np.float64]
     wrong: int
     images: int
-    reach: NDArray[np.float64] | None = None
-    threshold: float = 0.0
+    threshold: float
+
+    @property
+    def found(self) -> NDArray[np.bool_]:
+        """(N,) which objects are found at the threshold."""
+        return self.reach >= self.threshold
 
     def steady(self, low_px: float = 0.0, high_px: float = float("inf")) -> float:
         """How many objects of these heights are found on average at the thresholds `STEADY`."""
         these = (self.heights_px >= low_px) & (self.heights_px < high_px)
-        if self.reach is None:
-            return float(self.found[these].sum())
         return float(np.mean([(self.reach[these] >= share * self.threshold).sum() for share in STEADY]))
 
     def share(self, low_px: float = 0.0, high_px: float = float("inf")) -> tuple[int, int]:
@@ -175,9 +176,8 @@ class RecallMeter:
             reach.append(reached[counted])
             heights.append(sizes_px(image.boxes_xyxy_px, "height")[counted])
             wrong += misses
-        reaches = np.concatenate([np.zeros(0), *reach])
-        every_height = np.concatenate([np.zeros(0), *heights])
-        return Recall(reaches >= threshold, every_height, wrong, len(reach), reaches, threshold)
+        reaches, all_heights = (np.concatenate([np.zeros(0), *parts]) for parts in (reach, heights))
+        return Recall(reaches, all_heights, wrong, len(reach), threshold)
 
     def pseudo_labels(self, model: onnx.ModelProto, confident: float, on_picture: OnPicture | None = None) -> LabelSet:
         """Labels of the same pictures: what this network finds with at least this score."""

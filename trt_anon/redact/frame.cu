@@ -139,6 +139,11 @@ __device__ __forceinline__ int quotient(int i, float per) {
     return static_cast<int>((static_cast<float>(i) + 0.5f) * per);
 }
 
+// The pixel of a sample; most often there are one or two samples to each.
+__device__ __forceinline__ int pixel_of(int sample, int channels) {
+    return channels == 1 ? sample : channels == 2 ? sample >> 1 : sample / channels;
+}
+
 // ---- Sums of cells --------------------------------------------------------------------------------------------------
 
 // The samples [first, first + count) of a cell, or of a part of it; the last one counts 1 + extra times, for the crop
@@ -301,7 +306,7 @@ __device__ __forceinline__ void sum_tile(const Patch& patch, unsigned tile, unsi
 
     const float per_row = 1.0f / static_cast<float>(width);
     for (int i = thread; i < width * height * channels; i += THREADS) {
-        const int part = channels == 1 ? i : channels == 2 ? i >> 1 : i / channels, channel = i - part * channels;
+        const int part = pixel_of(i, channels), channel = i - part * channels;
         const int y = quotient(part, per_row), x = part - y * width;
         const Span span = part_span(across, left + x, method);
         const unsigned* const column =
@@ -771,7 +776,7 @@ __device__ __forceinline__ Position position_of(const Axis& axis, int sample, in
     if (method == PIXELATE) return {(((sample >> axis.log2_block) + 1) * axis.cells - 1) / axis.blocks, 0.0f};
     const int at = 2 * sample + 1 + axis.size, unit = 2 * axis.size;
     // The half keeps it farther from whole numbers than any error: at is less than 2^16.
-    const int cell = static_cast<int>((static_cast<float>(at) + 0.5f) * axis.per_unit);
+    const int cell = quotient(at, axis.per_unit);
     return {cell, static_cast<float>(at - cell * unit) * axis.per_unit};
 }
 
@@ -780,9 +785,15 @@ __device__ __forceinline__ unsigned rounded(float value) {
     return __float_as_uint(__fadd_rd(value + 0.5f, 8388608.0f)) & 0xffffu;
 }
 
-// Four codes, of 8 bits each, in a word.
-__device__ __forceinline__ unsigned packed(unsigned a, unsigned b, unsigned c, unsigned d) {
-    return __byte_perm(__byte_perm(a, b, 0x0040), __byte_perm(c, d, 0x0040), 0x5410);
+// Puts the n-th four codes where they belong among four words: of 8 bits into one, of 16 into two.
+template <bool WIDE>
+__device__ __forceinline__ void pack(const uint4& code, int shift, unsigned* words, int n) {
+    if (WIDE) {
+        words[2 * n % 4] = __byte_perm(code.x, code.y, 0x5410) << shift;
+        words[(2 * n + 1) % 4] = __byte_perm(code.z, code.w, 0x5410) << shift;
+    } else {
+        words[n] = __byte_perm(__byte_perm(code.x, code.y, 0x0040), __byte_perm(code.z, code.w, 0x0040), 0x5410);
+    }
 }
 
 __device__ __forceinline__ float4 minus(const float4& a, const float4& b) {
@@ -882,15 +893,8 @@ __device__ __forceinline__ void write_rows(unsigned char* out, size_t pitch, int
                 const uint4 code = codes_between(above, apart, here.share);
                 if (next.cell != here.cell) above = at_next[n * words], apart = minus(at_next[n * words + below], above);
                 const uint4 code_next = codes_between(above, apart, next.share);
-                if (WIDE) {
-                    made[2 * n % 4] = __byte_perm(code.x, code.y, 0x5410) << shift;
-                    made[(2 * n + 1) % 4] = __byte_perm(code.z, code.w, 0x5410) << shift;
-                    made_next[2 * n % 4] = __byte_perm(code_next.x, code_next.y, 0x5410) << shift;
-                    made_next[(2 * n + 1) % 4] = __byte_perm(code_next.z, code_next.w, 0x5410) << shift;
-                } else {
-                    made[n] = packed(code.x, code.y, code.z, code.w);
-                    made_next[n] = packed(code_next.x, code_next.y, code_next.z, code_next.w);
-                }
+                pack<WIDE>(code, shift, made, n);
+                pack<WIDE>(code_next, shift, made_next, n);
             }
             codes = make_uint4(made[0], made[1], made[2], made[3]);
             codes_next = make_uint4(made_next[0], made_next[1], made_next[2], made_next[3]);
@@ -965,8 +969,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, REDACT_WRITE_BLOCKS) redac
         low += patch.low + static_cast<size_t>(first_cell) * low_row;
         for (int column = thread - turn * columns; column < columns && turn < every; column += THREADS) {
             const int sample = min(max(column - skew, 0), elements - 1);
-            const int x = channels == 1 ? sample : channels == 2 ? sample >> 1 : sample / channels;
-            const int channel = sample - x * channels, in_word = column & (per_word - 1);
+            const int x = pixel_of(sample, channels), channel = sample - x * channels, in_word = column & (per_word - 1);
             const Position across = position_of(patch.axis[0], left + x, method);
             const float* const at = low + across.cell * channels + channel;
             float* const to =

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 
 Provider = Literal["cuda", "tensorrt"]
 _NAMES: dict[Provider, str] = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+
+
+@functools.cache  # they stay loaded, however many models are
+def _load_libraries() -> None:
+    """Load CUDA and cuDNN from NVIDIA's wheels, where no loader looks by itself."""
+    ort = require("onnxruntime", "running a detector with ONNX Runtime")
+    if hasattr(ort, "preload_dlls"):  # since 1.21
+        ort.preload_dlls(directory="")
 
 
 class OnnxRuntimeGpuRunner(BoundRunner):
@@ -43,8 +52,7 @@ class OnnxRuntimeGpuRunner(BoundRunner):
             raise DeviceMissing(
                 f"this ONNX Runtime has no {name}: install onnxruntime-gpu, in the place of onnxruntime"
             )
-        if hasattr(ort, "preload_dlls"):  # since 1.21: of NVIDIA's wheels, where no loader looks by itself
-            ort.preload_dlls(directory="")
+        _load_libraries()
         self._path, self._memory, self._provider = path, memory, provider
         self._engines, self._halves = engines, halves
         with memory.using():

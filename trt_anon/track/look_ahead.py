@@ -190,7 +190,7 @@ def _followed_back(moments: list[Moment], place: int, box_xyxy: Array) -> list[A
         later, moment = moments[earlier + 1], moments[earlier]
         if later.cut or moment.picture is None or later.picture is None:
             break
-        (shift,) = follow(later.picture, moment.picture, small[None], [looks], later.small_warp.inverse)
+        (shift,) = follow(later.picture, moment.picture, small[None], [looks], later.motion.small.inverse)
         if shift is None:
             break
         small = small + np.tile(shift, 2)

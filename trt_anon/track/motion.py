@@ -69,16 +69,23 @@ class CameraMotion:
     def _found(self) -> tuple[Warp, float]:
         if self._before is None or self._after is None:
             return Warp.identity(), 0.0
-        small, share = camera_motion(self._before, self._after)
-        height, width = self._after.shape
-        ratio = np.array((self._size[0] / width, self._size[1] / height))
+        found = camera_motion(self._before, self._after)
         self._before = None  # no longer needed
-        return Warp(small.matrix * ratio[:, None] / ratio[None], small.shift * ratio), share
+        return found
 
     @property
+    def small(self) -> Warp:
+        """In pixels of the small picture."""
+        return self._found[0]
+
+    @cached_property
     def warp(self) -> Warp:
         """In pixels of the frame."""
-        return self._found[0]
+        if self._after is None:
+            return self.small
+        height, width = self._after.shape
+        ratio = np.array((self._size[0] / width, self._size[1] / height))
+        return Warp(self.small.matrix * ratio[:, None] / ratio[None], self.small.shift * ratio)
 
     @property
     def share(self) -> float:

@@ -118,11 +118,6 @@ class Moment:
         return boxes_xyxy / np.tile(self.ratio, 2)
 
     @property
-    def small_warp(self) -> Warp:
-        """`warp` in the pixels of the small picture."""
-        return Warp(self.warp.matrix * self.ratio[None] / self.ratio[:, None], self.warp.shift / self.ratio)
-
-    @property
     def ratio(self) -> Array:
         """(2,) pixels of the frame per pixel of the small picture, across and down."""
         assert self.picture is not None
@@ -263,10 +258,8 @@ class Tracker:
                 wanted.append(row)
         if not wanted:
             return
-        warp = motion.warp
-        camera = Warp(warp.matrix * ratio[None] / ratio[:, None], warp.shift / ratio)
         looks = [look for row in wanted if (look := tracks[row].appearance) is not None]
-        shifts = follow(last.picture, sight.picture, last.to_small(before[wanted]), looks, camera)
+        shifts = follow(last.picture, sight.picture, last.to_small(before[wanted]), looks, motion.small)
         for row, shift in zip(wanted, shifts, strict=True):
             track = tracks[row]
             if shift is None:
