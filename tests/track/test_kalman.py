@@ -61,7 +61,7 @@ def test_a_step_of_smoothing_is_that_of_rauch_tung_and_striebel(kind: int) -> No
     ahead, wider = kalman.predict(mean, cov, STEP)
     later_mean = ahead + np.array([[2.0, 1.0, 0.05, -0.05, 3.0, -1.0, 0.1, 0.2]])
     later_cov = wider * 0.5
-    better, narrower = kalman.smooth(mean, cov, later_mean, later_cov, STEP)
+    better, narrower = kalman.smooth(mean, cov, ahead, wider, later_mean, later_cov, STEP)
     transition = np.array([[1, STEP], [0, 1]])
     gain = full(cov, kind) @ transition.T @ np.linalg.inv(full(wider, kind))
     expected = full(cov, kind) + gain @ (full(later_cov, kind) - full(wider, kind)) @ gain.T
@@ -72,7 +72,8 @@ def test_a_step_of_smoothing_is_that_of_rauch_tung_and_striebel(kind: int) -> No
 
 def test_smoothing_against_its_own_prediction_changes_nothing() -> None:
     mean, cov = state()
-    same, as_wide = kalman.smooth(mean, cov, *kalman.predict(mean, cov, STEP), STEP)
+    ahead = kalman.predict(mean, cov, STEP)
+    same, as_wide = kalman.smooth(mean, cov, *ahead, *ahead, STEP)
     np.testing.assert_allclose(same, mean, rtol=1e-9)
     np.testing.assert_allclose(as_wide, cov, rtol=1e-6)
 

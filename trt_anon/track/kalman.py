@@ -154,13 +154,15 @@ def update(mean: Array, cov: Array, values: Array, error: Array) -> tuple[Array,
     return better, _beside(p * (1 - gain), pv * (1 - gain), v - gain_rate * pv)
 
 
-def smooth(mean: Array, cov: Array, later_mean: Array, later_cov: Array, seconds: float) -> tuple[Array, Array]:
+def smooth(
+    mean: Array, cov: Array, ahead: Array, wider: Array, later_mean: Array, later_cov: Array, seconds: float
+) -> tuple[Array, Array]:
     """One step of the Rauch-Tung-Striebel recursion: filtered states, given what is known `seconds` later.
 
-    later_*: the smoothed states of the next frame, in the pixels of this one (`warped` by the inverse).
+    ahead, wider: what `predict` makes of them. later_*: the smoothed states of the next frame, in the pixels of this
+    one (`warped` by the inverse).
     Rauch, Tung, Striebel, "Maximum likelihood estimates of linear dynamic systems", AIAA Journal 3(8), 1965.
     """
-    ahead, wider = predict(mean, cov, seconds)
     p, pv, v = cov[..., 0], cov[..., 1], cov[..., 2]
     a, b, c = wider[..., 0], wider[..., 1], wider[..., 2]
     whole = np.maximum(a * c - b * b, 1e-30)

@@ -29,13 +29,20 @@ from trt_anon.types import Tracks
 UNSURE_GAP = 0.25
 """Seconds between two confident detections that a track of which little is known is hidden for."""
 
+SIZE_REACH = 1.0
+"""Seconds before and after in which a sure track's usual size is looked for: it is hidden at least that large, since a
+box is smaller than usual where half of the object is behind something or outside of the picture."""
+
+_MOST_LARGER = 2.0  # than its own box
+
 _CORE = 0.8  # of a confident detection that its own frame's box holds, whatever smoothing says
-_STRIDE = 0.25  # of the look-ahead: frames are given out in groups that long, each smoothed at once
+_STRIDE = 0.5  # of the look-ahead: frames are given out in groups that long, each smoothed at once
 _EPSILON = 1e-6
 
 
 class LookAhead:
-    """Takes frames in order and gives out their tracks, in the same order, `look_ahead_seconds` later.
+    """Takes frames in order and gives out their tracks, in the same order, `look_ahead_seconds` later or up to half of
+    that more.
 
     most_frames: no more than that many wait, whatever the look-ahead. For one video and one thread.
     """
@@ -60,7 +67,7 @@ class LookAhead:
         self._waiting.append(self._tracker.advance(sight))
         ready = self._ready(sight.seconds)
         if not ready and len(self._waiting) >= self._most:
-            ready = max(1, int(self._most * _STRIDE))
+            ready = max(1, self._most // 4)
         return list(self._give(ready))
 
     def _ready(self, now: float) -> int:
@@ -96,7 +103,7 @@ class LookAhead:
         for place, moment in enumerate(moments):
             for row in np.nonzero(moment.came_from < 0)[0].tolist() if place else ():
                 track = moment.tracks[row]
-                if not track.is_sure(self._thresholds[track.class_id]):
+                if not self._is_sure(track):
                     continue
                 mean, cov = (part[row : row + 1] for part in states[place])
                 if track.head is None:
@@ -133,7 +140,8 @@ class LookAhead:
         tracks = [moment.tracks[row] for row in rows] + [track for track, _, _ in heads]
         means = np.concatenate([mean[rows], *(m for _, m, _ in heads)])
         covs = np.concatenate([cov[rows], *(c for _, _, c in heads)])
-        boxes = kalman.values_to_boxes(means)
+        usual = [track.usual_size(moment.seconds, SIZE_REACH) if self._is_sure(track) else None for track in tracks]
+        boxes = _not_below(kalman.values_to_boxes(means), usual)
         seen = np.concatenate((moment.seen[rows] > 0, np.zeros(len(heads), np.bool_)))
         core = _core(moment.boxes_xyxy[rows])
         held = moment.seen[rows] == 2
@@ -153,10 +161,15 @@ class LookAhead:
             contours_px=outlines if moment.contours_px else None,
         )
 
+    def _is_sure(self, track: Track) -> bool:
+        return track.is_sure(self._thresholds[track.class_id])
+
     def _is_shown(self, moment: Moment, row: int, track: Track) -> bool:
+        if not track.confident:
+            return False
         if moment.seen[row] == 2:  # as without tracks, whatever else is known
             return True
-        if not track.is_sure(self._thresholds[track.class_id]):
+        if not self._is_sure(track):
             return track.spans(moment.seconds, UNSURE_GAP)
         if moment.number <= track.last:
             return True
@@ -168,12 +181,12 @@ def _smoothed(moments: list[Moment]) -> list[tuple[Array, Array]]:
     """(mean, cov) of every moment, given all of them: the backward pass of Rauch, Tung and Striebel."""
     states = [(moments[-1].mean, moments[-1].cov)]
     for moment, later in zip(moments[-2::-1], moments[:0:-1], strict=True):
-        rows = np.nonzero(later.came_from >= 0)[0]
+        count = len(later.predicted[0])
         mean, cov = moment.mean.copy(), moment.cov.copy()
-        if len(rows):
-            here = later.came_from[rows]
-            ahead = kalman.warped(states[-1][0][rows], states[-1][1][rows], later.warp.inverse)
-            mean[here], cov[here] = kalman.smooth(mean[here], cov[here], *ahead, later.step_seconds)
+        if count:
+            here = later.came_from[:count]
+            known = kalman.warped(states[-1][0][:count], states[-1][1][:count], later.warp.inverse)
+            mean[here], cov[here] = kalman.smooth(mean[here], cov[here], *later.predicted, *known, later.step_seconds)
         states.append((mean, cov))
     return states[::-1]
 
@@ -196,6 +209,15 @@ def _followed_back(moments: list[Moment], place: int, box_xyxy: Array) -> list[A
         small = small + np.tile(shift, 2)
         centres.append((small[:2] + small[2:]) / 2 * moment.ratio)
     return centres
+
+
+def _not_below(boxes: Array, least: Sequence[tuple[float, float] | None]) -> Array:
+    """Boxes about the same centres, at least as wide and high as given."""
+    half = (boxes[:, 2:] - boxes[:, :2]) / 2
+    wanted = np.array([(0.0, 0.0) if size is None else size for size in least]).reshape(-1, 2) / 2
+    wanted = np.minimum(wanted, _MOST_LARGER * half)
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, np.maximum(half, wanted)
+    return np.concatenate((centre - half, centre + half), axis=1)
 
 
 def _core(boxes_xyxy: Array) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +39,10 @@ class Track:
 
     first, last: numbers of the moments in which it was detected first and last. looks: frames in which the detector
     looked since it began; looks_to_last: of them, up to its last detection. detections, scores: how many it has, and
-    their sum; confident: how many reach the threshold; confident_seconds: when the last of these were. appearance: what
-    it looked like before it was lost from sight; lost: whether the picture no longer shows it. head: centres in the
-    moments before `first`, latest first, as the picture shows them; None until looked for.
+    their sum; confident: how many reach the threshold; confident_seconds, confident_sizes: when the last of these were,
+    and their widths and heights. appearance: what it looked like before it was lost from sight; lost: whether the
+    picture no longer shows it. head: centres in the moments before `first`, latest first, as the picture shows them;
+    None until looked for.
     """
 
     id: int
@@ -55,6 +57,7 @@ class Track:
     scores: float = 0.0
     confident: int = 0
     confident_seconds: list[float] = field(default_factory=list)
+    confident_sizes: list[tuple[float, float]] = field(default_factory=list)
     appearance: NDArray[np.float32] | None = None
     lost: bool = False
     head: list[Array] | None = None
@@ -81,14 +84,24 @@ class Track:
             return True
         return after > 0 and self.confident_seconds[after] - self.confident_seconds[after - 1] <= longest + 1e-6
 
+    def usual_size(self, seconds: float, reach: float) -> tuple[float, float] | None:
+        """The medians of width and height of the confident detections up to `reach` seconds away; None without any."""
+        first = bisect_left(self.confident_seconds, seconds - reach - 1e-6)
+        stop = bisect_left(self.confident_seconds, seconds + reach + 1e-6)
+        if first == stop:
+            return None
+        widths, heights = zip(*self.confident_sizes[first:stop], strict=True)
+        return median(widths), median(heights)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moment:
     """A frame as the tracker left it. Rows are the tracks alive, N of them.
 
-    step_seconds, motion, cut: from the moment before to this one. came_from: (N,) the row there, -1 if born here. mean,
-    cov: (N, ...) filtered states. seen: (N,) 0 not, 1 weakly, 2 confidently detected. followed: (N,) whether the
-    picture still shows where it is. boxes_xyxy: (N, 4) of the detections, NaN where there is none; scores: (N,).
+    step_seconds, motion, cut: from the moment before to this one. came_from: (N,) the row there, -1 if born here, which
+    are the last. predicted: (mean, cov) of the others, before the camera's motion. mean, cov: (N, ...) filtered states.
+    seen: (N,) 0 not, 1 weakly, 2 confidently detected. followed: (N,) whether the picture still shows where it is.
+    boxes_xyxy: (N, 4) of the detections, NaN where there is none; scores: (N,).
     """
 
     number: int
@@ -100,6 +113,7 @@ class Moment:
     cut: bool
     tracks: tuple[Track, ...]
     came_from: NDArray[np.intp]
+    predicted: tuple[Array, Array]
     mean: Array
     cov: Array
     seen: NDArray[np.int8]
@@ -150,10 +164,10 @@ class Tracker:
         tracks = [old[i] for i in rows.tolist()]
         for known in tracks:
             known.looks += sight.found is not None
-        if last is None or not tracks:
-            mean, cov = np.zeros((0, 8)), np.zeros((0, 2, 3))
-        else:
-            mean, cov = kalman.warped(*kalman.predict(last.mean[rows], last.cov[rows], step), motion.warp)
+        predicted = mean, cov = np.zeros((0, 8)), np.zeros((0, 2, 3))
+        if last is not None and tracks:
+            predicted = kalman.predict(last.mean[rows], last.cov[rows], step)
+            mean, cov = kalman.warped(*predicted, motion.warp)
         boxes, scores, classes, confident, outlines = _gathered(sight)
         owner = associate(
             kalman.values_to_boxes(mean),
@@ -167,20 +181,20 @@ class Tracker:
         mine = owner[continued]
         factor = np.where(confident[continued], 1.0, WEAK_FACTOR)
         values = kalman.boxes_to_values(boxes)
-        unseen = np.setdiff1d(np.arange(len(tracks)), mine)
-        followed = np.ones(len(tracks), np.bool_)
-        self._follow(sight, motion, rows, tracks, unseen, mean, cov, followed)
+        followed = np.zeros(len(tracks), np.bool_)
+        followed[mine] = True
+        self._follow(sight, motion, rows, tracks, np.nonzero(~followed)[0], mean, cov, followed)
         mean[mine], cov[mine] = kalman.update(
             mean[mine], cov[mine], values[continued], kalman.error_of(mean[mine], factor)
         )
         begun = np.nonzero(owner < 0)[0]
         fresh_mean, fresh_cov = kalman.born(values[begun], np.where(confident[begun], 1.0, WEAK_FACTOR))
         for found, row in zip(continued.tolist(), mine.tolist(), strict=True):
-            _saw(tracks[row], number, sight.seconds, float(scores[found]), bool(confident[found]))
+            _saw(tracks[row], number, sight.seconds, float(scores[found]), bool(confident[found]), boxes[found])
         for found in begun.tolist():
             self._ids += 1
             track = Track(self._ids, int(classes[found]), number, number, sight.seconds, float(scores[found]), looks=1)
-            _saw(track, number, sight.seconds, float(scores[found]), bool(confident[found]))
+            _saw(track, number, sight.seconds, float(scores[found]), bool(confident[found]), boxes[found])
             tracks.append(track)
         where = np.concatenate((mine, np.arange(len(begun)) + len(rows))).astype(np.intp)
         order = np.concatenate((continued, begun)).astype(np.intp)
@@ -200,6 +214,7 @@ class Tracker:
             cut=cut,
             tracks=tuple(tracks),
             came_from=np.concatenate((rows, np.full(len(begun), -1))).astype(np.intp),
+            predicted=predicted,
             mean=np.concatenate((mean, fresh_mean)),
             cov=np.concatenate((cov, fresh_cov)),
             seen=seen,
@@ -242,7 +257,6 @@ class Tracker:
     ) -> None:
         """Where the detector did not see a track that is sure, the picture may: what it shows counts as measured."""
         last = self._last
-        followed[unseen] = False
         if last is None or last.picture is None or sight.picture is None or not len(unseen):
             return
         before = kalman.values_to_boxes(last.mean[rows])
@@ -275,7 +289,7 @@ class Tracker:
             mean[here], cov[here] = kalman.update(mean[here], cov[here], moved, error)
 
 
-def _saw(track: Track, number: int, seconds: float, score: float, confident: bool) -> None:
+def _saw(track: Track, number: int, seconds: float, score: float, confident: bool, box_xyxy: Array) -> None:
     track.last, track.last_seconds = number, seconds
     track.best_score = max(track.best_score, score)
     track.detections += 1
@@ -283,9 +297,11 @@ def _saw(track: Track, number: int, seconds: float, score: float, confident: boo
     track.looks_to_last = track.looks
     if confident:
         track.confident += 1
+        x0, y0, x1, y1 = box_xyxy.tolist()
         track.confident_seconds.append(seconds)
+        track.confident_sizes.append((x1 - x0, y1 - y0))
         if len(track.confident_seconds) > 2 * _REMEMBERED:
-            del track.confident_seconds[:-_REMEMBERED]
+            del track.confident_seconds[:-_REMEMBERED], track.confident_sizes[:-_REMEMBERED]
 
 
 def _gathered(
