@@ -1,7 +1,6 @@
 """What tracks add to detection frame by frame, on labelled video: cover, flicker, false masks, identity, cost.
 
-    python benchmarks/temporal.py --data ../shared [--seeds 0,1] [--result benchmarks/results/MACHINE.json] [--docs
-    docs]
+    python benchmarks/temporal.py --data ../shared [--result benchmarks/results/MACHINE.json] [--docs docs]
 
 Video is made of real crops on known paths over real frames (`temporal_video.py`), so that every box and id is known.
 Every method is given the same detections, which are made once. Needs the package `trackeval` for identity.
@@ -84,9 +83,9 @@ def every(seen: Seen, step: int) -> list[Sight]:
 
 
 def tracked(
-    sights: Sequence[Sight], config: TrackConfig, class_names: tuple[str, ...], threshold: float = 0.17
+    sights: Sequence[Sight], config: TrackConfig, class_names: Sequence[str], thresholds: Sequence[float]
 ) -> list[Tracks]:
-    ahead = LookAhead(config, class_names, (threshold,))
+    ahead = LookAhead(config, class_names, thresholds)
     given_out: list[Tracks] = []
     for sight in sights:
         given_out += ahead.push(sight)
@@ -141,7 +140,7 @@ def pets(data: Path) -> dict[str, Any]:
         )
         sights.append(Sight(frame.index / 7.0, frame.upright_size_px, grey_thumbnail(frame), found, weak))
     source.close()
-    tracks = tracked(sights, TrackConfig(), ("person",), 0.5)
+    tracks = tracked(sights, TrackConfig(), ("person",), (0.5,))
     keys = sorted(k for k in truth if k < len(tracks))
     seen = [(tracks[k].track_ids, tracks[k].boxes_xyxy_px.astype(float)) for k in keys]
     return {
@@ -169,7 +168,7 @@ def known_counts(data: Path, detector: FrameDetector, most_frames: int) -> dict[
         figures = {}
         for method, found in {
             "frame by frame": [s.found for s in seen.sights],
-            "tracks": tracked(seen.sights, TrackConfig(), detector.class_names),
+            "tracks": tracked(seen.sights, TrackConfig(), detector.class_names, detector.thresholds),
         }.items():
             masks = np.array([0 if f is None else len(f) for f in found])
             figures[method] = {
@@ -201,61 +200,68 @@ def speed(clip: Path, long_clip: Path, scratch: Path, rounds: int) -> dict[str, 
     }
 
 
-def config_of() -> tuple[AnonymizeConfig, FrameDetector]:
-    config, registry = make_config(), Registry()
+def config_of(name: str = "face") -> tuple[AnonymizeConfig, FrameDetector]:
+    config, registry = make_config(classes=(name,)), Registry()
     recipes = choose_recipes(config, registry)
     return with_growth(config, recipes), FrameDetector.load(config, registry, recipes)
 
 
-def measure(data: Path, seeds: Sequence[int]) -> dict[str, Any]:
+def measure(data: Path, seeds: Sequence[int], held_out: Sequence[int]) -> dict[str, Any]:
+    """Faces on the seeds that the tracker's numbers were chosen on, and on others; plates on the others."""
     config, detector = config_of()
-    clips = looked(data, seeds, detector, config.redact)
-    return figures_of(clips, config.redact, detector.class_names) | {
-        "known_counts": known_counts(data, detector, 200),
-        "pets": pets(data),
-    }
+    figures = figures_of(looked(data, seeds, detector, config.redact), config.redact, detector)
+    if held_out:
+        others = looked(data, held_out, detector, config.redact)
+        figures["held_out"] = figures_of(others, config.redact, detector)
+        config_plates, plates = config_of("license_plate")
+        clips = looked(data, held_out, plates, config_plates.redact, "license_plate")
+        figures["plates"] = figures_of(clips, config_plates.redact, plates)
+    return figures | {"known_counts": known_counts(data, detector, 200), "pets": pets(data)}
 
 
-def looked(data: Path, seeds: Sequence[int], detector: FrameDetector, redact: RedactConfig) -> list[Seen]:
+def looked(
+    data: Path, seeds: Sequence[int], detector: FrameDetector, redact: RedactConfig, name: str = "face"
+) -> list[Seen]:
     """All scenes of all seeds, rendered, encoded, decoded and looked at."""
 
     def is_found(crop: Crop) -> bool:
         """Found well above the threshold, and covered by its region, standing still at two sizes."""
         x0, y0, x1, y1 = crop.box
         for height in (20, 60):
-            scale = height / (y1 - y0)
+            scale = crop.share * height / (y1 - y0)
             small = cv2.resize(crop.picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             picture = np.full((SIZE[1], SIZE[0], 3), 110, np.uint8)
             picture[100 : 100 + small.shape[0], 200 : 200 + small.shape[1]] = small
             frame = Frame((picture,), PIXEL_FORMATS["rgb24"], *SIZE)
             regions = stored_regions(frame, detector.submit(frame).result(), redact)
             box = (200 + scale * x0, 100 + scale * y0, 200 + scale * x1, 100 + scale * y1)
-            if cover(Label(1, "face", box, 1.0), mask_of(regions)) < 0.9:
+            if cover(Label(1, name, box, 1.0), mask_of(regions)) < 0.9:
                 return False
         return True
 
     clips = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in seeds:
-            for scene in scenes(data, seed, is_found):
+            for scene in scenes(data, seed, is_found, name):
                 clip = Path(folder) / f"{scene.name}{seed}.mp4"
                 clips.append(look(clip, scene.name, write_clip(scene, clip), detector))
                 clip.unlink()
     return clips
 
 
-def figures_of(clips: list[Seen], redact: RedactConfig, class_names: tuple[str, ...]) -> dict[str, Any]:
+def figures_of(clips: list[Seen], redact: RedactConfig, detector: FrameDetector) -> dict[str, Any]:
     """Every method over all clips, and by kind of scene."""
+    known = (detector.class_names, detector.thresholds)
     hidden: dict[str, list[list[Detections]]] = {
         "frame by frame": [[s.found for s in seen.sights if s.found is not None] for seen in clips]
     }
     ids: dict[str, dict[str, float]] = {}
     for name, config in METHODS.items():
-        tracks = [tracked(seen.sights, config, class_names) for seen in clips]
+        tracks = [tracked(seen.sights, config, *known) for seen in clips]
         hidden[name] = [[to_hide(t) for t in one] for one in tracks]
         ids[name] = identity(clips, tracks)
     for step in (2, 5):
-        tracks = [tracked(every(seen, step), TrackConfig(), class_names) for seen in clips]
+        tracks = [tracked(every(seen, step), TrackConfig(), *known) for seen in clips]
         hidden[f"detect every {step}"] = [[to_hide(t) for t in one] for one in tracks]
         ids[f"detect every {step}"] = identity(clips, tracks)
     methods = {name: tally_of(clips, found, redact).figures() | ids.get(name, {}) for name, found in hidden.items()}
@@ -272,13 +278,15 @@ def figures_of(clips: list[Seen], redact: RedactConfig, class_names: tuple[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared", help="folder that holds data/")
-    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--seeds", default="0,1,2,3", help="those that the tracker's numbers were chosen on")
+    parser.add_argument("--held-out", default="4,5,6,7", help="others, faces and plates; none if empty")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--skip-speed", action="store_true")
     parser.add_argument("--result", type=Path, default=None, help="result file to write into")
     parser.add_argument("--docs", type=Path, default=None, help="folder whose page is drawn from the result file")
     arguments = parser.parse_args()
-    figures = measure(arguments.data, [int(s) for s in arguments.seeds.split(",")])
+    seeds, held_out = ([int(s) for s in text.split(",") if s] for text in (arguments.seeds, arguments.held_out))
+    figures = measure(arguments.data, seeds, held_out)
     if not arguments.skip_speed:
         original = arguments.data / "data/videos/intel_one-by-one-person.mp4"
         with tempfile.TemporaryDirectory() as folder:
@@ -295,7 +303,18 @@ def main() -> None:
 
 
 def show(figures: dict[str, Any]) -> None:
-    print(f"{'':>16} {'exposed':>8} {'at once':>8} {'flicker':>8} {'false':>7} {'redacted':>9} {'IDF1':>6} {'HOTA':>6}")
+    for title, part in {"": figures, "held out": figures.get("held_out"), "plates": figures.get("plates")}.items():
+        if part:
+            _show(title, part)
+    for key in ("known_counts", "pets", "speed"):
+        if key in figures:
+            print(key, figures[key])
+
+
+def _show(title: str, figures: dict[str, Any]) -> None:
+    print(
+        f"{title:>16} {'exposed':>8} {'at once':>8} {'flicker':>8} {'false':>7} {'redacted':>9} {'IDF1':>6} {'HOTA':>6}"
+    )
     for name, f in figures["methods"].items():
         print(
             f"{name:>16} {100 * f['exposed_share']:7.2f}% {100 * f['entering_covered_at_once']:7.1f}% "
@@ -309,9 +328,6 @@ def show(figures: dict[str, Any]) -> None:
             for name, f in methods.items()
         ]
         print(f"{kind:>12}: " + "; ".join(cells))
-    for key in ("known_counts", "pets", "speed"):
-        if key in figures:
-            print(key, figures[key])
 
 
 if __name__ == "__main__":

