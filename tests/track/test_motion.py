@@ -75,6 +75,18 @@ def test_a_cut_is_found_and_nothing_else_is_taken_for_one(scenes: ModuleType, ca
     assert cuts == [0, 6]
 
 
+def test_a_camera_that_rests_is_known_and_one_that_moves_is_not_taken_for_one(scenes: ModuleType) -> None:
+    noise = np.random.default_rng(0)
+    for shift, rests in ((0.0, True), (0.3, False), (4.0, False)):
+        scene = scenes.Scene([lambda i: (60 + 3.0 * i, 90, 40)], camera=lambda i, s=shift: (s * i, 0.0))
+        finder = CutFinder()
+        for index in range(10):
+            picture = scene.picture(index).astype(np.float32) + noise.normal(0, 1, scene.picture(index).shape)
+            finder.is_cut(picture.clip(0, 255).astype(np.uint8), lambda: 1.0)
+            if index:
+                assert finder.is_still == rests
+
+
 def test_a_flash_is_no_cut_and_black_is_one(scenes: ModuleType) -> None:
     picture = scenes.Scene([]).picture(0)
     finder = CutFinder()
@@ -90,11 +102,15 @@ def test_the_cameras_motion_is_found_only_where_it_is_asked_for(
 ) -> None:
     asked = []
     monkeypatch.setattr(motion, "camera_motion", lambda *pictures: (asked.append(1), camera_motion(*pictures))[1])
-    for paths in ([lambda i: None], [lambda i: (60 + i, 90, 24)]):
-        scene = scenes.Scene(paths)
+    for path, speed, first, last in (
+        (lambda i: None, 2.0, 0, 1),  # nothing is in sight
+        (lambda i: (60 + i, 90, 24), 2.0, 5, 5),
+        (lambda i: (60 + i, 90, 24), 0.0, 0, 0),  # the camera rests
+    ):
+        scene = scenes.Scene([path], camera=lambda i, s=speed: (s * i, 0.0))
         tracker = Tracker(1.0, scenes.THRESHOLDS)
         asked.clear()
         moments = [tracker.advance(scene.sight(index)) for index in range(6)]
-        assert len(asked) == (0 if paths[0](0) is None else 5)
-        np.testing.assert_allclose(moments[-1].warp.shift, 0, atol=0.2)
-        assert len(asked) == (1 if paths[0](0) is None else 5)
+        assert len(asked) == first
+        np.testing.assert_allclose(moments[-1].warp.shift, (speed, 0), atol=0.2)
+        assert len(asked) == last

@@ -242,7 +242,8 @@ class Tracker:
                 self._cuts.is_cut(sight.picture, lambda: 0.0)  # so that the next one is compared with it
             return step, CameraMotion(None, None, sight.size_px), last is None or last.size_px != sight.size_px
         motion = CameraMotion(last.picture, sight.picture, sight.size_px)
-        return step, motion, self._cuts.is_cut(sight.picture, lambda: motion.share)
+        is_cut = self._cuts.is_cut(sight.picture, lambda: motion.share)
+        return step, CameraMotion(None, None, sight.size_px) if self._cuts.is_still else motion, is_cut
 
     def _follow(
         self,
