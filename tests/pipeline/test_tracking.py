@@ -19,7 +19,7 @@ from trt_anon.media import MediaInfo
 from trt_anon.pipeline import tracking
 from trt_anon.pipeline.loop import anonymize_frames
 from trt_anon.pipeline.redaction import Redaction
-from trt_anon.pipeline.tracking import MOST_SPREAD, most_waiting, to_hide
+from trt_anon.pipeline.tracking import MOST_SPREAD, SPREADS, most_waiting, to_hide
 from trt_anon.pipeline.two_pass import KnownTracks, look_through
 from trt_anon.types import PIXEL_FORMATS, Detections, Frame, Tracks
 
@@ -274,7 +274,7 @@ def test_frames_that_wait_are_bounded_by_their_bytes(caplog: pytest.LogCaptureFi
 
 def test_uncertain_tracks_are_hidden_wider_but_not_without_bound() -> None:
     boxes = np.array([[0, 0, 10, 20], [50, 50, 60, 60]], np.float32)
-    spread = np.array([[1, 2], [1000, 1000]], np.float32)
+    spread = np.array([[1, 2], [1000, 1000]], np.float32) / np.float32(SPREADS)
     tracks = Tracks(
         boxes,
         spread,

@@ -22,8 +22,8 @@ from trt_anon.types import Detections, Frame, Tracks
 
 _log = logging.getLogger(__name__)
 
-SPREADS = 1.0
-"""A box is wider on each side by so many standard deviations of where its track may be."""
+SPREADS = 0.5
+"""A box is wider on each side by so many standard deviations of where its track may be. Twice as many cover no more."""
 
 MOST_SPREAD = 0.35
 """But by no more than this share of the object's own size."""
