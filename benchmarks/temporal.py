@@ -151,7 +151,7 @@ def pets(data: Path) -> dict[str, Any]:
     }
 
 
-def known_counts(data: Path, detector: FrameDetector, most_frames: int) -> dict[str, Any]:
+def known_counts(data: Path, detector: FrameDetector) -> dict[str, Any]:
     """Clips whose number of visible faces is known: frames with too few and too many masks, by method."""
     known = json.loads((data / "data" / "tracks" / "weak_gt.json").read_text())
     results: dict[str, Any] = {}
@@ -206,17 +206,36 @@ def config_of(name: str = "face") -> tuple[AnonymizeConfig, FrameDetector]:
     return with_growth(config, recipes), FrameDetector.load(config, registry, recipes)
 
 
-def measure(data: Path, seeds: Sequence[int], held_out: Sequence[int]) -> dict[str, Any]:
-    """Faces on the seeds that the tracker's numbers were chosen on, and on others; plates on the others."""
+PARTS = ("chosen", "held_out", "plates", "known_counts", "pets", "speed")
+"""Faces on the seeds that the tracker's numbers were chosen on; faces and plates on others; see the functions."""
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The parts asked for, by name."""
+    data = arguments.data
+    seeds, held_out = ([int(s) for s in text.split(",")] for text in (arguments.seeds, arguments.held_out))
     config, detector = config_of()
-    figures = figures_of(looked(data, seeds, detector, config.redact), config.redact, detector)
-    if held_out:
-        others = looked(data, held_out, detector, config.redact)
-        figures["held_out"] = figures_of(others, config.redact, detector)
+    figures: dict[str, Any] = {}
+    if "chosen" in arguments.parts:
+        figures["chosen"] = figures_of(looked(data, seeds, detector, config.redact), config.redact, detector)
+    if "held_out" in arguments.parts:
+        figures["held_out"] = figures_of(looked(data, held_out, detector, config.redact), config.redact, detector)
+    if "plates" in arguments.parts:
         config_plates, plates = config_of("license_plate")
         clips = looked(data, held_out, plates, config_plates.redact, "license_plate")
         figures["plates"] = figures_of(clips, config_plates.redact, plates)
-    return figures | {"known_counts": known_counts(data, detector, 200), "pets": pets(data)}
+    if "known_counts" in arguments.parts:
+        figures["known_counts"] = known_counts(data, detector)
+    if "pets" in arguments.parts:
+        figures["pets"] = pets(data)
+    if "speed" in arguments.parts:
+        original = data / "data/videos/intel_one-by-one-person.mp4"
+        with tempfile.TemporaryDirectory() as folder:
+            scratch = Path(folder)
+            clip = make_clip(original, scratch / "short.mp4", frames=200)
+            long = make_clip(original, scratch / "long.mp4", frames=200, repeat=5)
+            figures["speed"] = speed(clip, long, scratch, arguments.rounds)
+    return figures
 
 
 def looked(
@@ -278,34 +297,27 @@ def figures_of(clips: list[Seen], redact: RedactConfig, detector: FrameDetector)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared", help="folder that holds data/")
-    parser.add_argument("--seeds", default="0,1,2,3", help="those that the tracker's numbers were chosen on")
-    parser.add_argument("--held-out", default="4,5,6,7", help="others, faces and plates; none if empty")
+    parser.add_argument("--seeds", default="0,1,2,3,4,5,6,7", help="those that the tracker's numbers were chosen on")
+    parser.add_argument("--held-out", default="8,9,10,11", help="others")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure; the rest is kept")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--skip-speed", action="store_true")
     parser.add_argument("--result", type=Path, default=None, help="result file to write into")
     parser.add_argument("--docs", type=Path, default=None, help="folder whose page is drawn from the result file")
     arguments = parser.parse_args()
-    seeds, held_out = ([int(s) for s in text.split(",") if s] for text in (arguments.seeds, arguments.held_out))
-    figures = measure(arguments.data, seeds, held_out)
-    if not arguments.skip_speed:
-        original = arguments.data / "data/videos/intel_one-by-one-person.mp4"
-        with tempfile.TemporaryDirectory() as folder:
-            scratch = Path(folder)
-            clip = make_clip(original, scratch / "short.mp4", frames=200)
-            long = make_clip(original, scratch / "long.mp4", frames=200, repeat=5)
-            figures["speed"] = speed(clip, long, scratch, arguments.rounds)
+    figures = measure(arguments)
     show(figures)
     if arguments.result:
-        write_result(arguments.result, "temporal", figures)
+        earlier = json.loads(arguments.result.read_text()).get("temporal", {}) if arguments.result.exists() else {}
+        write_result(arguments.result, "temporal", {part: earlier[part] for part in PARTS if part in earlier} | figures)
         if arguments.docs:
             written = json.loads(arguments.result.read_text())
             write_page(written["temporal"], arguments.result.stem, arguments.docs / "tracks" / "measured.md")
 
 
 def show(figures: dict[str, Any]) -> None:
-    for title, part in {"": figures, "held out": figures.get("held_out"), "plates": figures.get("plates")}.items():
-        if part:
-            _show(title, part)
+    for part in ("chosen", "held_out", "plates"):
+        if part in figures:
+            _show(part, figures[part])
     for key in ("known_counts", "pets", "speed"):
         if key in figures:
             print(key, figures[key])
