@@ -61,11 +61,9 @@ def assign(scores: Tensor, boxes: Tensor, wanted: Tensor, there: Tensor, places:
         + 2.0 * (offset / CENTRE_RADIUS).clamp(max=10)
     )
     count = iou.masked_fill(~allowed, 0).topk(min(CANDIDATES, iou.shape[-1]), dim=-1).values.sum(-1).int().clamp(min=2)
-    order = cost.argsort(dim=-1)
-    rank = torch.empty_like(order).scatter_(
-        -1, order, torch.arange(order.shape[-1], device=order.device).expand_as(order)
-    )
-    chosen = (rank < count[..., None]) & allowed
+    cheapest = cost.topk(min(CANDIDATES, cost.shape[-1]), dim=-1, largest=False).indices
+    taken = torch.arange(cheapest.shape[-1], device=cost.device) < count[..., None]
+    chosen = torch.zeros_like(allowed).scatter_(-1, cheapest, taken) & allowed
     best = cost.masked_fill(~chosen, torch.inf).min(dim=1)
     return torch.where(torch.isfinite(best.values), best.indices, torch.full_like(best.indices, -1))
 

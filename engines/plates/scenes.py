@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -15,27 +15,37 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Photo:
-    """A real photograph with its plates' boxes, (K, 4) as x0, y0, x1, y1 in pixels; none where no car is in it."""
+    """A real photograph with its plates' boxes, (K, 4) as x0, y0, x1, y1 in pixels; none where no car is in it.
+
+    mistaken: (M, 4) what an earlier network took for plates and is none, looked at more often than the rest.
+    """
 
     pixels: Picture
     boxes: Floats
     name: str
+    mistaken: Floats = field(default_factory=lambda: np.zeros((0, 4), np.float32))
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a training picture is made of; shares of pictures.
 
-    rendered: those whose plates are replaced by rendered ones. free: those without a car that get rendered plates.
-    painted_over: cars whose plates are gone. signs: pictures with things that look like plates. mosaic: pictures put
-    together from four smaller ones. design: all rendered plates are of this one, else of all.
+    rendered: of cars, those whose plates are replaced by rendered ones. painted_over: those whose plates are gone.
+    elsewhere: those looked at anywhere, not about a plate. free: pictures without a car. plated: those of them that get
+    rendered plates; none where there are cars, for it teaches that letters on anything are a plate. mistaken: of the
+    others, those about something that an earlier network took for a plate, where such are known. signs: pictures with
+    things that look like plates. mosaic: pictures put together from four smaller ones. design: all rendered plates are
+    of this one, else of all.
     """
 
     side_px: int = 416
-    rendered: float = 0.45
-    free: float = 0.2
+    rendered: float = 0.35
     painted_over: float = 0.1
-    signs: float = 0.4
+    elsewhere: float = 0.25
+    free: float = 0.35
+    plated: float = 0.0
+    mistaken: float = 0.5
+    signs: float = 0.5
     mosaic: float = 0.4
     least_px: float = 7.0
     most_px: float = 320.0
@@ -128,7 +138,7 @@ class SceneMaker:
         if rng.random() < settings.free or not self.cars:
             pixels, boxes = self._view(rng, self.others[rng.integers(len(self.others))], side)
             quads, exact = np.zeros((0, 4, 2), np.float32), np.zeros(0, np.bool_)
-            if rng.random() < 0.55:
+            if rng.random() < settings.plated:
                 quads = self._free_plates(rng, pixels)
                 exact = np.ones(len(quads), np.bool_)
         else:
@@ -150,7 +160,7 @@ class SceneMaker:
         """A square part of a photograph, at a scale that gives its plates a width drawn evenly on a scale of logarithms."""
         height, width, _ = photo.pixels.shape
         least = 0.45 * side / max(height, width)  # smaller, and most of the picture would be empty
-        if len(photo.boxes):
+        if len(photo.boxes) and rng.random() >= self.settings.elsewhere:
             chosen = photo.boxes[rng.integers(len(photo.boxes))]
             most = min(self.settings.most_px, 0.85 * side)
             wanted = np.exp(rng.uniform(np.log(self.settings.least_px), np.log(most)))
@@ -158,8 +168,11 @@ class SceneMaker:
             centre = np.array([(chosen[0] + chosen[2]) / 2, (chosen[1] + chosen[3]) / 2])
             centre = centre + rng.uniform(-0.5, 0.5, 2) * side / scale
         else:
-            scale = max(float(np.exp(rng.uniform(np.log(0.3), np.log(1.6)))), least)
+            scale = max(float(np.exp(rng.uniform(np.log(0.4), np.log(2.4)))), least)
             centre = rng.uniform(0, 1, 2) * (width, height)
+            if len(photo.mistaken) and rng.random() < self.settings.mistaken:
+                x0, y0, x1, y1 = photo.mistaken[rng.integers(len(photo.mistaken))]
+                centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2]) + rng.uniform(-0.4, 0.4, 2) * side / scale
         if rng.random() < 0.85:  # as little as can be lies outside of the photograph
             reach = side / (2 * scale)
             size = np.array((width, height))

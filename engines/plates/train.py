@@ -2,8 +2,8 @@
 
     python engines/plates/train.py --data ../shared --fonts /usr/share/fonts/truetype --out build/plates --seconds 3600
 
-trains the networks of all folds and the final one, one after the other; `--fold K` one of them (-1: the final one, which sees
-every picture). `--seconds` is the schedule of one network: the learning rate follows it, so a faster machine sees more
+trains the networks of all folds and the final one, one after the other; `--network fold0` one of them. `--network base` trains
+on rendered plates alone, without any picture of a car, so that the networks of all folds may start from it (`--start`). `--seconds` is the schedule of one network: the learning rate follows it, so a faster machine sees more
 pictures. On a GPU if there is one. Then `judge.py` measures each real picture with the network that has not seen it, and
 `export.py` writes the ONNX file.
 """
@@ -15,12 +15,13 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from data import FOLDS, fold_of, load_cars, load_others
+from data import FOLDS, fold_of, load_cars, load_others, with_unlabelled
 from losses import losses
 from network import PlateNet
 from render import Fonts
@@ -29,20 +30,32 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 MOST_PLATES = 12
+FINAL, BASE = -1, -2
+NAMES = {FINAL: "final", BASE: "base"} | {fold: f"fold{fold}" for fold in range(FOLDS)}
+"""Folders of networks: of the folds; the final one, which sees every picture; the base, which sees no car."""
+
+SHARES = ("rendered", "painted_over", "elsewhere", "free", "plated", "signs", "mosaic")
+"""Of `scenes.Settings`, what can be chosen here."""
 
 
 class Scenes(IterableDataset):  # type: ignore[type-arg]
     """Samples without end; each worker has a stream of its own."""
 
-    def __init__(self, data: Path, fonts: list[Path], fold: int, settings: Settings, seed: int) -> None:
+    def __init__(self, data: Path, fonts: list[Path], fold: int, settings: Settings, seed: int, mistaken: Path | None):
         self.data, self.fonts, self.fold, self.settings, self.seed = data, fonts, fold, settings, seed
+        self.mistaken: dict[str, list[list[float]]] = json.loads(mistaken.read_text()) if mistaken else {}
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
         cv2.setNumThreads(0)
         worker = get_worker_info()
         rng = np.random.default_rng((self.seed, 0 if worker is None else worker.id))
-        cars = [photo for photo in load_cars(self.data) if fold_of(photo.name) != self.fold]
-        maker = SceneMaker(cars, load_others(self.data)[0], Fonts(self.fonts), self.settings)
+        cars = [] if self.fold == BASE else with_unlabelled(load_cars(self.data))
+        cars = [photo for photo in cars if fold_of(photo.name) != self.fold]
+        others = [
+            replace(photo, mistaken=np.array(self.mistaken.get(photo.name, []), np.float32).reshape(-1, 4))
+            for photo in load_others(self.data)[0]
+        ]
+        maker = SceneMaker(cars, others, Fonts(self.fonts), self.settings)
         while True:
             sample = maker.sample(rng)
             quads = np.zeros((MOST_PLATES, 4, 2), np.float32)
@@ -90,20 +103,24 @@ class Pool:
 
 def train(arguments: argparse.Namespace, fold: int) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    fast = device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
     torch.manual_seed(arguments.seed)
-    settings = Settings(side_px=arguments.side, rendered=arguments.rendered, free=arguments.free, signs=arguments.signs)
-    scenes = Scenes(arguments.data, arguments.fonts, fold, settings, arguments.seed + 1000 * (fold + 1))
+    shares = {name: getattr(arguments, name) for name in SHARES}
+    settings = Settings(side_px=arguments.side, **shares)
+    seed = arguments.seed + 1000 * (fold + 1) if fold >= FINAL else arguments.seed + 1000 * (FOLDS + 1)
+    scenes = Scenes(arguments.data, arguments.fonts, fold, settings, seed, arguments.mistaken)
     loader = DataLoader(scenes, batch_size=16, num_workers=arguments.workers, pin_memory=device.type == "cuda")
     net = PlateNet().to(device, memory_format=torch.channels_last)
     if arguments.start is not None:
-        start = arguments.start / ("final" if fold < 0 else f"fold{fold}") / "weights.pt"
+        own = arguments.start / NAMES[fold]
+        start = (own if own.exists() else arguments.start / NAMES[BASE]) / "weights.pt"
         net.load_state_dict(torch.load(start, map_location=device, weights_only=True))
     mean = {name: value.detach().clone() for name, value in net.state_dict().items()}
     decayed = [p for p in net.parameters() if p.ndim > 1]
     others = [p for p in net.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=arguments.rate, fused=device.type == "cuda")
-    folder = arguments.out / ("final" if fold < 0 else f"fold{fold}")
+    folder = arguments.out / NAMES[fold]
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, step, spent = folder / "checkpoint.pt", 0, 0.0
     history: list[dict[str, float]] = []
@@ -125,7 +142,7 @@ def train(arguments: argparse.Namespace, fold: int) -> None:
             pool.refill()
         pixels, quads, there, exact = pool.draw(arguments.batch)
         net.train()
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast):
             made = net(pixels.contiguous(memory_format=torch.channels_last))
         parts = losses(made, quads, there, exact, (arguments.side, arguments.side))
         loss = torch.stack(list(parts.values())).sum()
@@ -169,7 +186,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared"))
     parser.add_argument("--fonts", type=Path, action="append", required=True)
     parser.add_argument("--out", type=Path, default=Path("build/plates"))
-    parser.add_argument("--fold", type=int, choices=range(-1, FOLDS))
+    parser.add_argument("--network", choices=sorted(NAMES.values()))
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--side", type=int, default=416)
     parser.add_argument("--batch", type=int, default=64)
@@ -178,17 +195,20 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=20000)
     parser.add_argument("--fresh", type=int, default=4, help="steps between two refills of 16 new pictures")
     parser.add_argument(
-        "--start", type=Path, help="an earlier --out: each network goes on from the weights of its own fold"
+        "--start",
+        type=Path,
+        help="an earlier --out: each network goes on from its own weights there, else from the base's",
     )
-    parser.add_argument("--rendered", type=float, default=Settings.rendered)
-    parser.add_argument("--free", type=float, default=Settings.free)
-    parser.add_argument("--signs", type=float, default=Settings.signs)
+    parser.add_argument("--mistaken", type=Path, help="what an earlier network took for plates, from mistaken.py")
+    for name in SHARES:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(Settings, name), metavar="SHARE")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--report", type=float, default=15, help="seconds between two lines")
     parser.add_argument("--save", type=float, default=120, help="seconds between two checkpoints")
     arguments = parser.parse_args()
-    for fold in range(-1, FOLDS) if arguments.fold is None else [arguments.fold]:
-        train(arguments, fold)
+    for fold, name in NAMES.items():
+        if arguments.network == name or (arguments.network is None and fold != BASE):
+            train(arguments, fold)
 
 
 if __name__ == "__main__":

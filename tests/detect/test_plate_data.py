@@ -51,3 +51,29 @@ def test_no_picture_is_trained_on_and_judged(data: ModuleType, data_dir: Path) -
     assert len(set(exact)) == len(exact)
     assert len(photos) == 174  # of 217, as the model card says
     assert sum(len(photo.boxes) for photo in photos) == 196
+
+
+def test_plates_seen_by_eye_are_trained_on_and_not_judged_by(data: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled, seen = (10, 10, 30, 20), (40, 40, 60, 50)
+    monkeypatch.setattr(data, "UNLABELLED", {"a": [list(seen), [11, 10, 30, 20]]})
+    photos = [_photo(data, 1, [labelled], "a"), _photo(data, 2, [labelled], "b")]
+    completed = data.with_unlabelled(photos)
+    assert [photo.boxes.tolist() for photo in completed] == [[list(labelled), list(seen)], [list(labelled)]]
+    assert photos[0].boxes.tolist() == [list(labelled)]
+
+
+def test_pictures_without_plates_are_looked_at_where_a_network_was_mistaken(data: ModuleType) -> None:
+    scenes = sys.modules["scenes"]
+    pixels = np.zeros((400, 600, 3), np.uint8)
+    pixels[300:320, 500:540] = 255
+    settings = scenes.Settings(side_px=64, free=1, plated=0, signs=0, mosaic=0, mistaken=1)
+    shares = []
+    for mistaken in (np.zeros((0, 4), np.float32), np.array([(500, 300, 540, 320)], np.float32)):
+        photo = data.Photo(pixels, np.zeros((0, 4), np.float32), "a", mistaken)
+        maker = scenes.SceneMaker([], [photo], None, settings)
+        rng = np.random.default_rng(0)
+        views = [maker._view(rng, photo, 64) for _ in range(100)]
+        assert not any(len(boxes) for _, boxes in views)
+        shares.append(np.mean([view.max() > 128 for view, _ in views]))
+    assert shares[0] < 0.4
+    assert shares[1] > 0.8
