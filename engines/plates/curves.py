@@ -17,6 +17,8 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 PARTS = ("obj", "cls", "box", "corners")
+STYLES = {"first": "-", "second": "--", "third": ":", "fourth": "-."}
+"""Of runs: two on a GPU, and two on a CPU with other shares of pictures, so that their losses are not to be compared."""
 
 
 def main() -> None:
@@ -26,17 +28,16 @@ def main() -> None:
     arguments = parser.parse_args()
     history = json.loads(arguments.history.read_text())
     figure, axes = plt.subplots(1, len(PARTS), figsize=(14, 3.4), layout="constrained")
+    networks = list(dict.fromkeys(name.split()[1] for name in history))
     for place, part in enumerate(PARTS):
-        for number, (name, rows) in enumerate(history.items()):
+        for name, rows in history.items():
             run, network = name.split()
-            style = "-" if run == "first" else "--"
-            steps = [row["seconds"] for row in rows]
-            axes[place].plot(
-                steps, [row[part] for row in rows], style, color=f"C{number % 4}", label=f"{network}, {run} run"
-            )
-        axes[place].set(title=f"loss: {part}", xlabel="seconds of the run", yscale="log")
+            steps = [row["step"] for row in rows]
+            losses, colour = [row[part] for row in rows], f"C{networks.index(network)}"
+            axes[place].plot(steps, losses, STYLES[run], color=colour, label=f"{network}, {run} run")
+        axes[place].set(title=f"loss: {part}", xlabel="steps of the run", yscale="log")
         axes[place].grid(alpha=0.3, which="both")
-    axes[-1].legend(fontsize=7)
+    axes[-1].legend(fontsize=6, ncols=2)
     figure.savefig(arguments.plot, dpi=90)
 
 
