@@ -200,7 +200,7 @@ def speed(clip: Path, long_clip: Path, scratch: Path, rounds: int) -> dict[str, 
     }
 
 
-def config_of(name: str = "face") -> tuple[AnonymizeConfig, FrameDetector]:
+def config_of(name: str) -> tuple[AnonymizeConfig, FrameDetector]:
     config, registry = make_config(classes=(name,)), Registry()
     recipes = choose_recipes(config, registry)
     return with_growth(config, recipes), FrameDetector.load(config, registry, recipes)
@@ -213,19 +213,18 @@ PARTS = ("chosen", "held_out", "plates", "known_counts", "pets", "speed")
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """The parts asked for, by name."""
     data = arguments.data
-    seeds, held_out = ([int(s) for s in text.split(",")] for text in (arguments.seeds, arguments.held_out))
-    config, detector = config_of()
     figures: dict[str, Any] = {}
-    if "chosen" in arguments.parts:
-        figures["chosen"] = figures_of(looked(data, seeds, detector, config.redact), config.redact, detector)
-    if "held_out" in arguments.parts:
-        figures["held_out"] = figures_of(looked(data, held_out, detector, config.redact), config.redact, detector)
-    if "plates" in arguments.parts:
-        config_plates, plates = config_of("license_plate")
-        clips = looked(data, held_out, plates, config_plates.redact, "license_plate")
-        figures["plates"] = figures_of(clips, config_plates.redact, plates)
+    for part, seeds, name in (
+        ("chosen", arguments.seeds, "face"),
+        ("held_out", arguments.held_out, "face"),
+        ("plates", arguments.held_out, "license_plate"),
+    ):
+        if part in arguments.parts:
+            config, detector = config_of(name)
+            clips = looked(data, [int(s) for s in seeds.split(",")], detector, config.redact, name)
+            figures[part] = figures_of(clips, config.redact, detector)
     if "known_counts" in arguments.parts:
-        figures["known_counts"] = known_counts(data, detector)
+        figures["known_counts"] = known_counts(data, config_of("face")[1])
     if "pets" in arguments.parts:
         figures["pets"] = pets(data)
     if "speed" in arguments.parts:
@@ -238,9 +237,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
-def looked(
-    data: Path, seeds: Sequence[int], detector: FrameDetector, redact: RedactConfig, name: str = "face"
-) -> list[Seen]:
+def looked(data: Path, seeds: Sequence[int], detector: FrameDetector, redact: RedactConfig, name: str) -> list[Seen]:
     """All scenes of all seeds, rendered, encoded, decoded and looked at."""
 
     def is_found(crop: Crop) -> bool:

@@ -191,7 +191,7 @@ def _draw(
     return (x - half_w, y - half_h, x + half_w, y + half_h)
 
 
-def scenes(data: Path, seed: int, is_found: Callable[[Crop], bool], name: str = "face") -> list[Scene]:
+def scenes(data: Path, seed: int, is_found: Callable[[Crop], bool], name: str) -> list[Scene]:
     """One of each kind, with crops of a class, speeds and backgrounds drawn from the seed.
 
     is_found: whether the detector knows an object that stands still. What it never finds is no matter of time.

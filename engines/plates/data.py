@@ -76,9 +76,14 @@ def join_copies(photos: list[Photo]) -> list[Photo]:
         first = joined[alike[0]]
         scale = np.divide(first.pixels.shape[1::-1], photo.pixels.shape[1::-1])
         boxes = photo.boxes * np.tile(scale, 2)
-        new = [box for box in boxes.astype(np.float32) if (overlaps(box, first.boxes) < 0.3).all()]
-        joined[alike[0]] = Photo(first.pixels, np.concatenate([first.boxes, *(b[None] for b in new)]), first.name)
+        joined[alike[0]] = _with_more(first, boxes.astype(np.float32))
     return joined
+
+
+def _with_more(photo: Photo, boxes: np.ndarray) -> Photo:
+    """The photograph with those boxes, too, that are of plates it does not have yet."""
+    new = [box for box in boxes if (overlaps(box, photo.boxes) < 0.3).all()]
+    return replace(photo, boxes=np.concatenate([photo.boxes, *(box[None] for box in new)]))
 
 
 def overlaps(one: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -96,19 +101,14 @@ def load_cars(data: Path) -> list[Photo]:
 
 def with_unlabelled(photos: list[Photo]) -> list[Photo]:
     """The same with the plates that labels leave out and an eye has seen, so that training does not unlearn them."""
-    completed = []
-    for photo in photos:
-        known = np.array(UNLABELLED.get(photo.name, []), np.float32).reshape(-1, 4)
-        new = [box for box in known if (overlaps(box, photo.boxes) < 0.3).all()]
-        completed.append(replace(photo, boxes=np.concatenate([photo.boxes, *(box[None] for box in new)])))
-    return completed
+    return [_with_more(p, np.array(UNLABELLED.get(p.name, []), np.float32).reshape(-1, 4)) for p in photos]
 
 
-def load_others(data: Path) -> tuple[list[Photo], list[Photo]]:
-    """Pictures without plates: (for training, for counting false positives)."""
+def load_others(data: Path, *, judged: bool) -> list[Photo]:
+    """Pictures without plates: those that wrong boxes are counted on, or the others, which are trained on."""
     photos = [p for name in NEGATIVE_SETS for p in load_set(data / "data" / "faces" / name, with_boxes=False)]
-    judged = [photo for photo in photos if zlib.crc32(photo.name.encode()) % 2 == 0]
-    return [photo for photo in photos if zlib.crc32(photo.name.encode()) % 2] + load_frames(data), judged
+    half = [photo for photo in photos if (zlib.crc32(photo.name.encode()) % 2 == 0) == judged]
+    return half if judged else half + load_frames(data)
 
 
 def load_frames(data: Path) -> list[Photo]:

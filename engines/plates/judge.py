@@ -3,8 +3,9 @@
     python engines/plates/judge.py --data ../shared --networks build/plates --result engines/plates/judged.json
 
 `--networks` holds fold0.onnx to fold2.onnx, from `export.py`; `--network` judges one on everything, seen in training or not.
-Runs on OpenVINO, with the decoding of the library. Figures per threshold: recall at IoU 0.3, also by width of the plate; the share of plates of which 75% and 90% lie under grown boxes
-(box and corners together), and under grown quadrilaterals of the corners; boxes on no plate per picture.
+Runs on OpenVINO, with the decoding of the library. Figures per threshold: recall at IoU 0.3, also by width of the plate; the
+share of plates of which 75% and 90% lie under grown boxes (box and corners together), and under grown quadrilaterals of the
+corners; boxes on no plate per picture.
 """
 
 from __future__ import annotations
@@ -195,7 +196,7 @@ def main() -> None:
 
     for name in arguments.sets:
         if name == NO_PLATES:
-            photos = load_others(arguments.data)[1]
+            photos = load_others(arguments.data, judged=True)
             photos = photos[:: max(len(photos) // arguments.others, 1)]
             chosen = [nets[n % FOLDS] for n in range(len(photos))]
         else:

@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--result", type=Path, required=True)
     arguments = parser.parse_args()
     network, mistaken = Network(arguments.network), {}
-    for photo in load_others(arguments.data)[0]:
+    for photo in load_others(arguments.data, judged=False):
         found = together([network.find(photo.pixels, side) for side in SIDES])
         if len(found.boxes):
             mistaken[photo.name] = found.boxes[:MOST].round(1).tolist()

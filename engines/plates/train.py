@@ -3,9 +3,10 @@
     python engines/plates/train.py --data ../shared --fonts /usr/share/fonts/truetype --out build/plates --seconds 3600
 
 trains the networks of all folds and the final one, one after the other; `--network fold0` one of them. `--network base` trains
-on rendered plates alone, without any picture of a car, so that the networks of all folds may start from it (`--start`). `--seconds` is the schedule of one network: the learning rate follows it, so a faster machine sees more
-pictures. On a GPU if there is one. Then `judge.py` measures each real picture with the network that has not seen it, and
-`export.py` writes the ONNX file.
+on rendered plates alone, without any picture of a car, so that the networks of all folds may start from it (`--start`).
+`--seconds` is the schedule of one network: the learning rate follows it, so a faster machine sees more pictures. On a GPU if
+there is one. Then `judge.py` measures each real picture with the network that has not seen it, and `export.py` writes the ONNX
+file.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Scenes(IterableDataset):  # type: ignore[type-arg]
         cars = [photo for photo in cars if fold_of(photo.name) != self.fold]
         others = [
             replace(photo, mistaken=np.array(self.mistaken.get(photo.name, []), np.float32).reshape(-1, 4))
-            for photo in load_others(self.data)[0]
+            for photo in load_others(self.data, judged=False)
         ]
         maker = SceneMaker(cars, others, Fonts(self.fonts), self.settings)
         while True:

@@ -165,7 +165,7 @@ class LookAhead:
         return track.is_sure(self._thresholds[track.class_id])
 
     def _is_shown(self, moment: Moment, row: int, track: Track) -> bool:
-        if not track.confident:
+        if not track.confident:  # most, and they need no other question
             return False
         if moment.seen[row] == 2:  # as without tracks, whatever else is known
             return True
