@@ -113,8 +113,8 @@ def train(arguments: argparse.Namespace, fold: int) -> None:
     loader = DataLoader(scenes, batch_size=16, num_workers=arguments.workers, pin_memory=device.type == "cuda")
     net = PlateNet().to(device, memory_format=torch.channels_last)
     if arguments.start is not None:
-        own = arguments.start / NAMES[fold]
-        start = (own if own.exists() else arguments.start / NAMES[BASE]) / "weights.pt"
+        own = arguments.start / NAMES[fold] / "weights.pt"
+        start = own if own.exists() else arguments.start / NAMES[BASE] / "weights.pt"
         net.load_state_dict(torch.load(start, map_location=device, weights_only=True))
     mean = {name: value.detach().clone() for name, value in net.state_dict().items()}
     decayed = [p for p in net.parameters() if p.ndim > 1]
