@@ -32,7 +32,7 @@ class Settings:
 
     rendered: of cars, those whose plates are replaced by rendered ones. painted_over: those whose plates are gone.
     elsewhere: those looked at anywhere, not about a plate. free: pictures without a car. plated: those of them that get
-    rendered plates; none where there are cars, for it teaches that letters on anything are a plate. mistaken: of the
+    rendered plates; none where there are cars, lest letters on anything be learnt as a plate. mistaken: of the
     others, those about something that an earlier network took for a plate, where such are known. signs: pictures with
     things that look like plates. mosaic: pictures put together from four smaller ones. design: all rendered plates are
     of this one, else of all.
