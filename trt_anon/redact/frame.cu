@@ -1,12 +1,14 @@
 // Regions of many frames destroyed in their own planes; frame.py says what the result is.
 //
 // 1. redact_prepare sums the samples of each cell of each region, in whole numbers, and draws the regions' masks, a bit
-//    per block (what shares a chroma sample).
+//    per block (what shares a chroma sample). Where all cells of a patch find room in one block's shared memory, as those
+//    of most faces do, that block does 2. as well.
 // 2. redact_blur turns sums into means and runs a small Gaussian over them; for pixelation it only divides. Where cells
-//    are single samples it reads those itself. Other blocks of it take from each mask what stronger regions take.
-// 3. redact_write writes: interpolated between cells, or the cell's mean, or black, where the region's own mask is set.
+//    are single samples it reads those itself.
+// 3. redact_write writes: interpolated between cells, or the cell's mean, or black, where the region's mask is set and
+//    that of no stronger one.
 //
-// With soft edges, 2. dilates the masks instead, and 3. is redact_write_softly: see soft.py.
+// With soft edges, 2. dilates the masks as well, and 3. is redact_write_softly: see soft.py.
 //
 // Nothing is written before everything is read. A sample is read once and written once, whatever the blur's strength;
 // the Gaussian between has at most 25 taps an axis (more only over grids of less than 20 cells). A *patch* is one region
@@ -45,6 +47,9 @@
 #define WRITE_WORDS 4  // words of the mask that a tile of samples spans
 #define WRITE_ROWS 128  // and its rows
 #define WRITE_VALUES 4096  // of its rows of cells, each as long as the tile
+#define WRITE_CELLS 1024  // that it fetches beforehand, if they are no more
+#define WRITE_RUN 16  // rows after which a thread looks up its values again, for steps are rounded
+#define GATHER_CELLS 2048  // sums of a patch that a single block makes
 #define WORD_BYTES 16  // that a thread writes at once
 
 #define THREADS (REDACT_TILE * REDACT_ROWS)
@@ -65,6 +70,8 @@ static_assert(THREADS >= 128, "a thread for each word of a row of samples, and f
 #define SHAPE_POLYGON 2
 #define SHAPE_BITMAP 3
 
+#define NO_MASK 0xffffffffu
+
 struct Region {  // in the order of its frame: the stronger, the later
     double offset[2], inset[2], per_radius[2];  // SHAPE_ROUND, see `reach`
     double radius;  // SHAPE_POLYGON, in pixels
@@ -78,21 +85,21 @@ struct Region {  // in the order of its frame: the stronger, the later
     int shape;
     int soft;  // radius of its rim, in blocks
     int rim_at[2];  // the block that its patches begin with
-    unsigned derived;  // place of the first word of the mask dilated by that radius; without a rim, of its own mask
-    int reserved;
+    unsigned derived;  // place of the first word of the mask dilated by that radius
+    unsigned rivals;  // place of the number of stronger regions that it meets; theirs follow
 };
 
 struct Axis {
-    int cells;  // Gaussian: with one beyond each edge
-    int size;  // samples of the largest cell
-    int slices;  // parts of a cell, which are summed apart
-    int part;  // samples of the largest part
-    int tile;  // parts in a tile of sums
-    int blocks;  // of the picture, for pixelation
-    int log2_block;  // samples per block
-    int radius;  // of the Gaussian, in cells
+    unsigned short cells;  // Gaussian: with one beyond each edge
+    unsigned short size;  // samples of the largest cell
+    unsigned short slices;  // parts of a cell, which are summed apart
+    unsigned short part;  // samples of the largest part
+    unsigned short tile;  // parts in a tile of sums
+    unsigned short blocks;  // of the picture, for pixelation
+    unsigned short length;  // samples
+    unsigned char log2_block;  // samples per block
+    unsigned char radius;  // of the Gaussian, in cells
     float sigma;
-    int length;  // samples
     float per_unit;  // Gaussian: of half samples, in a cell
 };
 
@@ -103,14 +110,15 @@ struct Patch {
     unsigned region;
     unsigned sums, low;  // places of its first
     unsigned before, after;  // bytes of the plane's rows that lie on either side
-    unsigned own;  // place of the first word of the region's own mask
-    int mask_words;  // of a row of it
+    unsigned mask;  // place of the first word of the region's mask, or NO_MASK where it takes all
+    unsigned rivals;  // as of its region
     unsigned short fill[4];  // black, by channel
-    int rows;  // of a tile of samples: a multiple of a block's
-    short channels;
-    short alpha;  // the channel that becomes opaque, or -1
-    short wide;  // whether a sample has 16 bits
-    short shift;
+    unsigned short mask_words;  // of a row of it
+    unsigned short rows;  // of a tile of samples: a multiple of a block's
+    signed char channels;
+    signed char alpha;  // the channel that becomes opaque, or -1
+    signed char wide;  // whether a sample has 16 bits
+    signed char shift;
 };
 
 struct Point {
@@ -119,8 +127,9 @@ struct Point {
 };
 
 struct Layout {  // where in the table things are, in units of 8 bytes
-    unsigned regions, patches, points, sum_work, mask_work, blur_work, write_work, derived_work, frame_starts;
-    unsigned sum_tiles, blur_tiles;
+    unsigned regions, patches, points, rivals;
+    unsigned gather_work, sum_work, mask_work, blur_work, write_work, derived_work, frame_starts;
+    unsigned gather_tiles, sum_tiles, blur_tiles;
     int method;
 };
 
@@ -273,13 +282,18 @@ __device__ __forceinline__ void sum_rows(const Patch& patch, const unsigned char
     sums.put(to);
 }
 
+__device__ __forceinline__ int tiles_along(const Axis& axis) {
+    const int parts = axis.cells * axis.slices;
+    return axis.tile >= parts ? 1 : (parts + axis.tile - 1) / axis.tile;
+}
+
 // columns: of each part of rows, the sums of each column, from the start of the tile's first word.
 __device__ __forceinline__ void sum_tile(const Patch& patch, unsigned tile, unsigned* columns, unsigned* sums,
                                          int thread, int method) {
     const Axis &across = patch.axis[0], &down = patch.axis[1];
     const int channels = patch.channels, log2_size = patch.wide;
     const int parts_x = across.cells * across.slices, parts_y = down.cells * down.slices;
-    const int tiles_x = across.tile >= parts_x ? 1 : (parts_x + across.tile - 1) / across.tile;
+    const int tiles_x = tiles_along(across);
     const int tile_y = static_cast<int>(tiles_x == 1 ? tile : tile / tiles_x);
     const int left = (static_cast<int>(tile) - tile_y * tiles_x) * across.tile, top = tile_y * down.tile;
     const int width = min(across.tile, parts_x - left), height = min(down.tile, parts_y - top);
@@ -321,6 +335,83 @@ __device__ __forceinline__ void sum_tile(const Patch& patch, unsigned tile, unsi
         }
         if (span.extra) sum += static_cast<unsigned>(span.extra) * column[(span.count - 1) * channels];
         sums[(static_cast<size_t>(top + y) * parts_x + left + x) * channels + channel] = sum;
+    }
+}
+
+// ---- All of a small patch -------------------------------------------------------------------------------------------
+
+// The weights of the Gaussian from its middle on, both sides together 1, by a warp.
+__device__ __forceinline__ void make_weights(const Axis& axis, int lane, float* weights) {
+    float weight[2], total = 0.0f;
+#pragma unroll
+    for (int k = 0; k < 2; ++k) {
+        const int step = lane + 32 * k;
+        const float distance = static_cast<float>(step) / axis.sigma;
+        weight[k] = step <= axis.radius ? expf(-0.5f * distance * distance) : 0.0f;
+        total += step ? 2.0f * weight[k] : weight[k];
+    }
+    for (int apart = 16; apart > 0; apart /= 2) total += __shfl_xor_sync(ALL_LANES, total, apart);
+    weights[lane] = weight[0] / total;
+    if (lane + 32 <= MAX_RADIUS) weights[lane + 32] = weight[1] / total;
+}
+
+// The weighted mean around line[at], of values `step` apart; those beyond an edge are as the one at the edge.
+template <bool EDGES>
+__device__ __forceinline__ float weighted(const float* line, int step, int at, int least, int most, const float* weights,
+                                          int radius) {
+    float sum = weights[0] * line[at];
+    int before = at, after = at;
+#pragma unroll 2
+    for (int i = 1; i <= radius; ++i) {
+        before -= step;
+        after += step;
+        sum = fmaf(weights[i], EDGES ? line[max(before, least)] + line[min(after, most)] : line[before] + line[after], sum);
+    }
+    return sum;
+}
+
+// The mean of a cell of `count` samples. Of pixelation rounded half up, exactly: the quotient is no nearer to a whole number
+// than 1 / (2 count), unless it is one.
+__device__ __forceinline__ float mean_of(unsigned long long total, double count) {
+    return static_cast<float>(floor((2.0 * static_cast<double>(total) + count) / (2.0 * count)));
+}
+
+// The means of a patch's sums, and the Gaussian over them. sums: GATHER_CELLS, cells cut into parts along their height at
+// most; afterwards what is blurred across. means: as many.
+__device__ __noinline__ void blur_patch(const Patch& patch, unsigned* sums, float* means, float (*weights)[MAX_RADIUS + 1],
+                                        float* low, int thread, int method) {
+    const Axis &across = patch.axis[0], &down = patch.axis[1];
+    if (thread < 64 && method == GAUSSIAN) make_weights(thread / 32 ? down : across, thread % 32, weights[thread / 32]);
+    const int channels = patch.channels, row_values = across.cells * channels, all = row_values * down.cells;
+    const int slices = down.slices;
+    const float per_row = 1.0f / static_cast<float>(row_values);
+    const float unit = 1.0f / static_cast<float>(across.size * down.size);
+    float* const blurred = reinterpret_cast<float*>(sums);
+    for (int i = thread; i < all; i += THREADS) {
+        const int row = quotient(i, per_row), column = i - row * row_values;
+        const unsigned* const at = sums + row * slices * row_values + column;
+        unsigned total = 0;
+#pragma unroll 1  // seldom more than one
+        for (int slice = 0; slice < slices; ++slice) total += at[slice * row_values];
+        if (method == GAUSSIAN) {
+            means[i] = static_cast<float>(total) * unit;
+        } else {
+            const int width = cell_span(across, pixel_of(column, channels), method).count;
+            low[i] = mean_of(total, static_cast<double>(width) * static_cast<double>(cell_span(down, row, method).count));
+        }
+    }
+    if (method != GAUSSIAN) return;
+    __syncthreads();
+    for (int i = thread; i < all; i += THREADS) {
+        const int row = quotient(i, per_row), column = i - row * row_values;
+        const int channel = column - pixel_of(column, channels) * channels;
+        blurred[i] = weighted<true>(means + row * row_values, channels, column, channel, row_values - channels + channel,
+                                    weights[0], across.radius);
+    }
+    __syncthreads();
+    for (int i = thread; i < all; i += THREADS) {
+        const int row = quotient(i, per_row), column = i - row * row_values;
+        low[i] = weighted<true>(blurred + column, row_values, row * row_values, 0, all - row_values, weights[1], down.radius);
     }
 }
 
@@ -508,34 +599,51 @@ __device__ __forceinline__ void mask_tile(const Region& region, const Point* poi
 
 template <bool OUTLINES>
 __device__ __forceinline__ void prepare(const Layout& layout, const unsigned long long* __restrict__ table,
-                                        unsigned* __restrict__ sums, unsigned* __restrict__ masks) {
+                                        unsigned* __restrict__ sums, float* __restrict__ low,
+                                        unsigned* __restrict__ masks) {
     __shared__ __align__(16) unsigned columns[THREADS * SUM_WORD];
+    __shared__ unsigned gathered[GATHER_CELLS];
+    __shared__ float weights[2][MAX_RADIUS + 1];
     __shared__ int turns[WARPS][32];
     __shared__ unsigned beside[WARPS];
+    static_assert(GATHER_CELLS <= THREADS * SUM_WORD, "means take the place of columns");
     const int lane = threadIdx.x, warp = threadIdx.y, thread = warp * 32 + lane;
-    if (blockIdx.x < layout.sum_tiles) {
-        const Work work = part_of<Work>(table, layout.sum_work)[blockIdx.x];
+    unsigned block = blockIdx.x;
+    if (block < layout.gather_tiles + layout.sum_tiles) {
+        const bool whole = block < layout.gather_tiles;  // patches, else tiles
+        const Work work = whole ? part_of<Work>(table, layout.gather_work)[block]
+                                : part_of<Work>(table, layout.sum_work)[block - layout.gather_tiles];
         const Patch& patch = part_of<Patch>(table, layout.patches)[work.owner];
-        sum_tile(patch, work.tile, columns, sums + patch.sums, thread, layout.method);
+        unsigned* const to = whole ? gathered : sums + patch.sums;
+        const unsigned end = whole ? tiles_along(patch.axis[0]) * tiles_along(patch.axis[1]) : work.tile + 1;
+#pragma unroll 1
+        for (unsigned tile = work.tile; tile < end; ++tile) {
+            sum_tile(patch, tile, columns, to, thread, layout.method);
+            __syncthreads();
+        }
+        if (whole)
+            blur_patch(patch, gathered, reinterpret_cast<float*>(columns), weights, low + patch.low, thread, layout.method);
     } else {
-        const Work work = part_of<Work>(table, layout.mask_work)[blockIdx.x - layout.sum_tiles];
+        block -= layout.gather_tiles + layout.sum_tiles;
+        const Work work = part_of<Work>(table, layout.mask_work)[block];
         mask_tile<OUTLINES>(part_of<Region>(table, layout.regions)[work.owner], part_of<Point>(table, layout.points), work.tile,
                   masks, lane, warp, turns, beside);
     }
 }
 
-// Blocks: tiles of sums, layout.sum_tiles of them, then tiles of masks; threads: (REDACT_TILE, REDACT_ROWS).
+// Blocks: small patches, layout.gather_tiles of them, tiles of sums, layout.sum_tiles of them, then tiles of masks; threads:
+// (REDACT_TILE, REDACT_ROWS).
 extern "C" __global__ void __launch_bounds__(THREADS, REDACT_PREPARE_BLOCKS) redact_prepare(
     const Layout __grid_constant__ layout, const unsigned long long* __restrict__ table, unsigned* __restrict__ sums,
-    unsigned* __restrict__ masks) {
-    prepare<false>(layout, table, sums, masks);
+    float* __restrict__ low, unsigned* __restrict__ masks) {
+    prepare<false>(layout, table, sums, low, masks);
 }
 
 // The same, where there are polygons, which take many registers.
 extern "C" __global__ void __launch_bounds__(THREADS, 5) redact_prepare_outlines(
     const Layout __grid_constant__ layout, const unsigned long long* __restrict__ table, unsigned* __restrict__ sums,
-    unsigned* __restrict__ masks) {
-    prepare<true>(layout, table, sums, masks);
+    float* __restrict__ low, unsigned* __restrict__ masks) {
+    prepare<true>(layout, table, sums, low, masks);
 }
 
 __device__ __forceinline__ bool takes(const Region& region, const unsigned* masks, int column, int row) {
@@ -576,33 +684,6 @@ __device__ __forceinline__ void dilate_tile(const Region& region, unsigned tile,
     masks[region.derived + static_cast<size_t>(row) * words + word] = near;
 }
 
-// A word of what a region takes and no stronger one does: 256 words to a tile.
-__device__ __forceinline__ void own_tile(const Region* regions, unsigned number, unsigned tile, unsigned* masks, int lane,
-                                         int thread) {
-    const Region& region = regions[number];
-    const int words = (region.size[0] + 31) / 32, all = words * region.size[1];
-    const int place = static_cast<int>(tile) * THREADS + thread;
-    const int row = min(place, all - 1) / words, word = min(place, all - 1) - row * words;
-    const int x = region.at[0], y = region.at[1] + row, end_x = x + region.size[0];
-    const int first_y = __shfl_sync(ALL_LANES, y, 0), last_y = __shfl_sync(ALL_LANES, y, 31);  // of this warp
-    unsigned mine = mask_word(region, masks, word, row);
-    for (unsigned first = number + 1; first < region.end; first += 32) {
-        bool meets = false;
-        if (first + lane < region.end) {
-            const Region& rival = regions[first + lane];
-            meets = rival.at[0] < end_x && rival.at[0] + rival.size[0] > x && rival.at[1] <= last_y &&
-                    rival.at[1] + rival.size[1] > first_y;
-        }
-        for (unsigned left = __ballot_sync(ALL_LANES, meets); left; left &= left - 1) {
-            const Region& rival = regions[first + __ffs(static_cast<int>(left)) - 1];
-            const int rival_row = y - rival.at[1];
-            if (mine && rival_row >= 0 && rival_row < rival.size[1])
-                mine &= ~mask_bits(rival, masks, x + 32 * word - rival.at[0], rival_row);
-        }
-    }
-    if (place < all) masks[region.derived + place] = mine;
-}
-
 // ---- The Gaussian between -------------------------------------------------------------------------------------------
 
 __device__ __forceinline__ float cell_value(const Patch& patch, const unsigned* sums, int x, int y, int channel,
@@ -626,43 +707,11 @@ __device__ __forceinline__ float cell_value(const Patch& patch, const unsigned* 
     }
     if (method == GAUSSIAN)
         return static_cast<float>(static_cast<unsigned>(total)) / static_cast<float>(across.size * down.size);
-    // Rounded half up. Exact: the quotient is no nearer to a whole number than 1 / (2 count), unless it is one.
-    const double count = static_cast<double>(cell_span(across, x, method).count) *
-                         static_cast<double>(cell_span(down, y, method).count);
-    return static_cast<float>(floor((2.0 * static_cast<double>(total) + count) / (2.0 * count)));
+    return mean_of(total, static_cast<double>(cell_span(across, x, method).count) *
+                              static_cast<double>(cell_span(down, y, method).count));
 }
 
-// The weights of the Gaussian from its middle on, both sides together 1, by a warp.
-__device__ __forceinline__ void make_weights(const Axis& axis, int lane, float* weights) {
-    float weight[2], total = 0.0f;
-#pragma unroll
-    for (int k = 0; k < 2; ++k) {
-        const int step = lane + 32 * k;
-        const float distance = static_cast<float>(step) / axis.sigma;
-        weight[k] = step <= axis.radius ? expf(-0.5f * distance * distance) : 0.0f;
-        total += step ? 2.0f * weight[k] : weight[k];
-    }
-    for (int apart = 16; apart > 0; apart /= 2) total += __shfl_xor_sync(ALL_LANES, total, apart);
-    weights[lane] = weight[0] / total;
-    if (lane + 32 <= MAX_RADIUS) weights[lane + 32] = weight[1] / total;
-}
-
-// The weighted mean around line[at], of values `step` apart; those beyond an edge are as the one at the edge.
-template <bool EDGES>
-__device__ __forceinline__ float weighted(const float* line, int step, int at, int least, int most, const float* weights,
-                                          int radius) {
-    float sum = weights[0] * line[at];
-    int before = at, after = at;
-#pragma unroll 2
-    for (int i = 1; i <= radius; ++i) {
-        before -= step;
-        after += step;
-        sum = fmaf(weights[i], EDGES ? line[max(before, least)] + line[min(after, most)] : line[before] + line[after], sum);
-    }
-    return sum;
-}
-
-// Blocks: layout.blur_tiles tiles of values, then tiles of own or dilated masks. A tile of values has 32 in a row and 32
+// Blocks: layout.blur_tiles tiles of values, then tiles of dilated masks. A tile of values has 32 in a row and 32
 // rows of cells; a value is a cell's channel where there are at most two, so that they lie beside each other, else the
 // channels are looked at one by one. Threads: (REDACT_TILE, REDACT_ROWS).
 extern "C" __global__ void __launch_bounds__(THREADS, REDACT_BLUR_BLOCKS) redact_blur(
@@ -675,8 +724,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, REDACT_BLUR_BLOCKS) redact
     if (blockIdx.x >= layout.blur_tiles) {
         const Work work = part_of<Work>(table, layout.derived_work)[blockIdx.x - layout.blur_tiles];
         const Region* const regions = part_of<Region>(table, layout.regions);
-        if (regions[work.owner].soft) dilate_tile(regions[work.owner], work.tile, masks, thread);
-        else own_tile(regions, work.owner, work.tile, masks, lane, thread);
+        dilate_tile(regions[work.owner], work.tile, masks, thread);
         return;
     }
     const Work work = part_of<Work>(table, layout.blur_work)[blockIdx.x];
@@ -785,30 +833,57 @@ __device__ __forceinline__ unsigned rounded(float value) {
     return __float_as_uint(__fadd_rd(value + 0.5f, 8388608.0f)) & 0xffffu;
 }
 
-// Puts the n-th four codes where they belong among four words: of 8 bits into one, of 16 into two.
+// The samples of a word in a row, and what they grow by from row to row: eight numbers each. Two bytes share a number, in
+// units of 1/256 and with a half added, so that one addition moves both and their codes are its bytes 1 and 3; a sample of 16
+// bits has a number of its own, in units of 1/65536. A step counts as one whole number as well: where that of the lower byte is
+// negative, the upper one's is less by one, and the sum is right.
 template <bool WIDE>
-__device__ __forceinline__ void pack(const uint4& code, int shift, unsigned* words, int n) {
-    if (WIDE) {
-        words[2 * n % 4] = __byte_perm(code.x, code.y, 0x5410) << shift;
-        words[(2 * n + 1) % 4] = __byte_perm(code.z, code.w, 0x5410) << shift;
-    } else {
-        words[n] = __byte_perm(__byte_perm(code.x, code.y, 0x0040), __byte_perm(code.z, code.w, 0x0040), 0x5410);
-    }
-}
+struct Run {
+    unsigned value[8], step[8];
+    static constexpr float unit = WIDE ? 65536.0f : 256.0f;
 
-__device__ __forceinline__ float4 minus(const float4& a, const float4& b) {
-    return make_float4(a.x - b.x, a.y - b.y, a.z - b.z, a.w - b.w);
-}
-
-// Four codes between values, to which a half has been added, and others that lie so far apart from them.
-__device__ __forceinline__ uint4 codes_between(const float4& values, const float4& apart, float share) {
-    const float value[4] = {fmaf(apart.x, share, values.x), fmaf(apart.y, share, values.y), fmaf(apart.z, share, values.z),
-                            fmaf(apart.w, share, values.w)};
-    unsigned code[4];
+    // From values times `unit` with a half added, `words` fours apart, and those of the next row of cells, `below` farther on.
+    __device__ __forceinline__ void begin(const float4* values, int words, int below, float share, float per_row) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) code[i] = __float_as_uint(__fadd_rd(value[i], 8388608.0f));
-    return make_uint4(code[0], code[1], code[2], code[3]);
-}
+        for (int n = 0; n < (WIDE ? 2 : 4); ++n) {
+            const float4 here = values[n * words], next = values[n * words + below];
+            const float from[4] = {here.x, here.y, here.z, here.w};
+            const float apart[4] = {next.x - here.x, next.y - here.y, next.z - here.z, next.w - here.w};
+            if (WIDE) {
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    value[(4 * n + i) & 7] = static_cast<unsigned>(__float2int_rn(fmaf(apart[i], share, from[i])));
+                    step[(4 * n + i) & 7] = static_cast<unsigned>(__float2int_rn(apart[i] * per_row));
+                }
+            } else {
+#pragma unroll
+                for (int i = 0; i < 4; i += 2) {
+                    // Whole numbers lie one apart among the floats from 2^23 on; 3 * 2^22 leaves room for negative ones.
+                    const unsigned low = __float_as_uint(fmaf(apart[i], share, from[i]) + 8388608.0f);
+                    const unsigned high = __float_as_uint(fmaf(apart[i + 1], share, from[i + 1]) + 8388608.0f);
+                    value[2 * n + i / 2] = __byte_perm(low, high, 0x5410);
+                    const unsigned low_step = __float_as_uint(fmaf(apart[i], per_row, 12582912.0f)) - 0x4b400000u;
+                    step[2 * n + i / 2] = (__float_as_uint(fmaf(apart[i + 1], per_row, 12582912.0f)) << 16) + low_step;
+                }
+            }
+        }
+    }
+
+    __device__ __forceinline__ void advance() {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) value[i] += step[i];
+    }
+
+    __device__ __forceinline__ uint4 codes(int shift) const {
+        unsigned word[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            word[i] = __byte_perm(value[2 * i], value[2 * i + 1], WIDE ? 0x7632 : 0x7531);
+            if (WIDE) word[i] <<= shift;
+        }
+        return make_uint4(word[0], word[1], word[2], word[3]);
+    }
+};
 
 // Of each sample of a word whether its bit of the mask is set. bits: of the blocks from that of the first sample on;
 // `phase` samples of that block lie before the word; a block has `unit` samples.
@@ -828,15 +903,21 @@ __device__ __forceinline__ unsigned sample_mask(unsigned bits, int unit, int pha
     return samples;
 }
 
-// Writes the samples of a word that are wanted.
+// Writes the samples of a word that are wanted. in_halves: whether eight bytes may be written at once.
 template <bool WIDE>
-__device__ __forceinline__ void write_some(unsigned char* out, const uint4& codes, unsigned wanted, bool in_pairs) {
+__device__ __forceinline__ void write_some(unsigned char* out, const uint4& codes, unsigned wanted, bool in_pairs,
+                                           bool in_halves) {
     const unsigned word[4] = {codes.x, codes.y, codes.z, codes.w};
     if (WIDE || in_pairs) {
+        constexpr unsigned first = WIDE ? 0xf : 0xff, second = WIDE ? 0xf0 : 0xff00;
+        const bool low = in_halves && (wanted & first) == first, high = in_halves && (wanted & second) == second;
+        if (low) reinterpret_cast<uint2*>(out)[0] = make_uint2(codes.x, codes.y);
+        if (high) reinterpret_cast<uint2*>(out)[1] = make_uint2(codes.z, codes.w);
+        const unsigned rest = wanted & ~((low ? first : 0) | (high ? second : 0));
         unsigned short* const to = reinterpret_cast<unsigned short*>(out);
 #pragma unroll
         for (int i = 0; i < 8; ++i)
-            if (wanted >> (WIDE ? i : 2 * i) & 1) to[i] = static_cast<unsigned short>(word[i / 2] >> 16 * (i % 2));
+            if (rest >> (WIDE ? i : 2 * i) & 1) to[i] = static_cast<unsigned short>(word[i / 2] >> 16 * (i % 2));
     } else {
 #pragma unroll
         for (int i = 0; i < 16; ++i)
@@ -862,50 +943,55 @@ __device__ __forceinline__ unsigned wanted_of(const unsigned* taken, const Word&
     return sample_mask(bits, word.unit, word.phase) << word.outside & word.valid;
 }
 
+// Writes rows [row, end). down: null where every row is `codes`.
 template <bool WIDE>
-__device__ __forceinline__ void write_word(unsigned char* out, const uint4& codes, unsigned wanted, const Word& word) {
-    if (!wanted) return;
-    if (wanted == word.whole) *reinterpret_cast<uint4*>(out) = codes;
-    else write_some<WIDE>(out, codes, wanted, word.in_pairs);
-}
-
-// Writes two rows from `row` on, and every n-th two after them, so that what they share is fetched once. down: null
-// where every row is `codes`.
-template <bool WIDE>
-__device__ __forceinline__ void write_rows(unsigned char* out, size_t pitch, int row, int every, int height, int log2_y,
+__device__ __forceinline__ void write_rows(unsigned char* out, size_t pitch, int row, int end, int log2_y,
                                            const unsigned (*taken)[WRITE_WORDS + 1], const Word& word, const Position* down,
-                                           const float4* values, int words, int below, int shift, uint4 codes) {
+                                           const float4* values, int words, int below, float per_row, int shift, uint4 codes) {
+    Run<WIDE> run;
+    int cell = -1, left = 0;
+    unsigned wanted = 0;
     out += static_cast<size_t>(row) * pitch;
+    const int in_block = (1 << log2_y) - 1;
 #pragma unroll 1
-    for (; row < height; row += every, out += every * pitch) {
-        const bool is_last = row + 1 == height;
-        const unsigned wanted = wanted_of(taken[row >> log2_y], word);
-        const unsigned wanted_next = is_last ? 0 : log2_y ? wanted : wanted_of(taken[row + 1], word);
-        if (!(wanted | wanted_next)) continue;
-        uint4 codes_next = codes;
-        if (down) {
-            const Position here = down[row], next = is_last ? here : down[row + 1];
-            const float4 *const at = values + here.cell, *const at_next = values + next.cell;
-            unsigned made[4], made_next[4];
-#pragma unroll
-            for (int n = 0; n < (WIDE ? 2 : 4); ++n) {
-                float4 above = at[n * words], apart = minus(at[n * words + below], above);
-                const uint4 code = codes_between(above, apart, here.share);
-                if (next.cell != here.cell) above = at_next[n * words], apart = minus(at_next[n * words + below], above);
-                const uint4 code_next = codes_between(above, apart, next.share);
-                pack<WIDE>(code, shift, made, n);
-                pack<WIDE>(code_next, shift, made_next, n);
-            }
-            codes = make_uint4(made[0], made[1], made[2], made[3]);
-            codes_next = make_uint4(made_next[0], made_next[1], made_next[2], made_next[3]);
+    for (; row < end; ++row, out += pitch) {
+        if (!(row & in_block)) wanted = wanted_of(taken[row >> log2_y], word);
+        if (!wanted) {
+            cell = -1;
+            continue;
         }
-        write_word<WIDE>(out, codes, wanted, word);
-        write_word<WIDE>(out + pitch, codes_next, wanted_next, word);
+        if (down) {
+            const Position here = down[row];
+            if (here.cell == cell && left) {
+                run.advance();
+                --left;
+            } else {
+                run.begin(values + here.cell, words, below, here.share, per_row);
+                cell = here.cell;
+                left = WRITE_RUN;
+            }
+            codes = run.codes(shift);
+        }
+        if (wanted == word.whole) *reinterpret_cast<uint4*>(out) = codes;
+        else write_some<WIDE>(out, codes, wanted, word.in_pairs, word.whole != 0);
     }
 }
 
+// A word of a tile's mask: what the region takes and no stronger one does. x, y: of the word's first block in the frame.
+__device__ __forceinline__ unsigned without_rivals(unsigned bits, const Region* regions, const unsigned* rivals,
+                                                   const unsigned* masks, int x, int y) {
+    const unsigned count = rivals[0];
+#pragma unroll 1
+    for (unsigned i = 1; i <= count && bits; ++i) {
+        const Region& rival = regions[rivals[i]];
+        const int row = y - rival.at[1];
+        if (row >= 0 && row < rival.size[1]) bits &= ~mask_bits(rival, masks, x - rival.at[0], row);
+    }
+    return bits;
+}
+
 // Blocks: tiles of samples, WRITE_WORDS words of the mask wide and patch.rows high; threads: (REDACT_TILE, REDACT_ROWS).
-// What is written is interpolated across once for each row of cells, and downward for each row of samples.
+// What is written is interpolated across once for each row of cells, and downward by adding steps.
 extern "C" __global__ void __launch_bounds__(THREADS, REDACT_WRITE_BLOCKS) redact_write(
     const Layout __grid_constant__ layout, const unsigned long long* __restrict__ table, const float* __restrict__ low,
     const unsigned* __restrict__ masks) {
@@ -913,6 +999,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, REDACT_WRITE_BLOCKS) redac
     __shared__ float4 values[WRITE_VALUES / 4];
     __shared__ Position down[2 * WRITE_ROWS];  // of a row of samples: where its row of values begins, and its share of the next
     __shared__ unsigned taken[WRITE_ROWS][WRITE_WORDS + 1];  // by row of blocks; the last word is 0
+    __shared__ float cells[WRITE_CELLS];
     const int thread = threadIdx.y * 32 + threadIdx.x, method = layout.method;
     const Work work = part_of<Work>(table, layout.write_work)[blockIdx.x];
     const Patch& patch = part_of<Patch>(table, layout.patches)[work.owner];
@@ -940,15 +1027,27 @@ extern "C" __global__ void __launch_bounds__(THREADS, REDACT_WRITE_BLOCKS) redac
     const int groups = quotient(THREADS, per_words);  // of threads that look after other rows
     const int group = quotient(thread, per_words), word = thread - group * words;
 
-    const int mask_column = thread % WRITE_WORDS;
-    const unsigned* const own = masks + patch.own + first_word + mask_column;
+    const int mask_column = thread % WRITE_WORDS, mask_number = first_word + mask_column;
+    const Region* const regions = part_of<Region>(table, layout.regions);
+    const unsigned* const rivals = part_of<unsigned>(table, layout.rivals) + patch.rivals;
+    const bool has_rivals = patch.rivals != 0, plain = patch.mask == NO_MASK;
+    const unsigned* const mask = masks + (plain ? 0 : patch.mask) + mask_number;
+    const int last_word = mask_words - 1, blocks_x = (patch.axis[0].length + (1 << log2_x) - 1) >> log2_x;
+    const unsigned all = mask_number > last_word    ? 0
+                         : mask_number < last_word ? ALL_LANES
+                                                   : ALL_LANES >> (31 - ((blocks_x - 1) & 31));
     unsigned any = 0;
 #pragma unroll
     for (int turn = 0; turn < WRITE_TURNS; ++turn) {
         const int row = (turn * THREADS + thread) / WRITE_WORDS;
         if (row >= block_rows) continue;
-        const unsigned bits =
-            first_word + mask_column < mask_words ? own[static_cast<size_t>(first_row + row) * mask_words] : 0;
+        unsigned bits = all;
+        if (all && !plain) bits = mask[static_cast<size_t>(first_row + row) * mask_words];
+        if (has_rivals) {
+            const Region& region = regions[patch.region];
+            bits = without_rivals(bits, regions, rivals, masks, region.at[0] + 32 * mask_number,
+                                  region.at[1] + first_row + row);
+        }
         any |= bits;
         taken[row][mask_column] = bits;
     }
@@ -967,28 +1066,37 @@ extern "C" __global__ void __launch_bounds__(THREADS, REDACT_WRITE_BLOCKS) redac
         const int low_row = patch.axis[0].cells * channels, next = method == GAUSSIAN ? channels : 0;
         const int columns = words << log2_word, every = max(groups >> log2_word, 1), turn = group >> log2_word;
         low += patch.low + static_cast<size_t>(first_cell) * low_row;
+        const bool fetched = cell_rows * low_row <= WRITE_CELLS;
+        if (fetched) {
+#pragma unroll
+            for (int start = 0; start < WRITE_CELLS; start += THREADS)
+                if (start + thread < cell_rows * low_row) cells[start + thread] = low[start + thread];
+            __syncthreads();
+        }
+        const float unit = wide ? Run<true>::unit : Run<false>::unit;
         for (int column = thread - turn * columns; column < columns && turn < every; column += THREADS) {
             const int sample = min(max(column - skew, 0), elements - 1);
             const int x = pixel_of(sample, channels), channel = sample - x * channels, in_word = column & (per_word - 1);
             const Position across = position_of(patch.axis[0], left + x, method);
             const float* const at = low + across.cell * channels + channel;
+            const float* const near = cells + across.cell * channels + channel;
             float* const to =
                 reinterpret_cast<float*>(values + in_word / 4 * words + (column >> log2_word)) + in_word % 4;
             const bool opaque = channel == patch.alpha;
             for (int start = turn; start < cell_rows; start += 4 * every) {
-                float before[4], after[4];  // asked for together, for they come from afar
+                float before[4], after[4];  // asked for together, for they may come from afar
 #pragma unroll
                 for (int k = 0; k < 4; ++k) {
-                    const float* const cell = at + min(start + k * every, cell_rows - 1) * low_row;
-                    before[k] = cell[0];
-                    after[k] = cell[next];
+                    const int row = min(start + k * every, cell_rows - 1) * low_row;
+                    before[k] = fetched ? near[row] : at[row];
+                    after[k] = fetched ? near[row + next] : at[row + next];
                 }
 #pragma unroll
                 for (int k = 0; k < 4; ++k)
                     if (start + k * every < cell_rows)
                         to[4 * fours * (start + k * every)] =
-                            (opaque ? static_cast<float>(patch.fill[channel])
-                                    : fmaf(after[k] - before[k], across.share, before[k])) + 0.5f;
+                            unit * ((opaque ? static_cast<float>(patch.fill[channel])
+                                            : fmaf(after[k] - before[k], across.share, before[k])) + 0.5f);
             }
         }
     }
@@ -1031,13 +1139,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, REDACT_WRITE_BLOCKS) redac
     unsigned char* const out = rows + static_cast<ptrdiff_t>(first) * (1 << wide);
     const Position* const positions = method == SOLID ? nullptr : down;
     const int below = method == GAUSSIAN ? fours : 0;
+    const float per_row = 2.0f * patch.axis[1].per_unit;  // 0 unless Gaussian
     const size_t pitch = patch.pitch_bytes;
+    const int each = ((block_rows + groups - 1) / groups) << log2_y, begin = group * each, end = min(begin + each, height);
     if (wide)
-        write_rows<true>(out, pitch, 2 * group, 2 * groups, height, log2_y, taken, here, positions, values + word, words, below,
-                         shift, codes);
+        write_rows<true>(out, pitch, begin, end, log2_y, taken, here, positions, values + word, words, below, per_row, shift,
+                         codes);
     else
-        write_rows<false>(out, pitch, 2 * group, 2 * groups, height, log2_y, taken, here, positions, values + word, words, below,
-                          shift, codes);
+        write_rows<false>(out, pitch, begin, end, log2_y, taken, here, positions, values + word, words, below, per_row, shift,
+                          codes);
 }
 
 // ---- Writing with soft edges ----------------------------------------------------------------------------------------

@@ -119,14 +119,15 @@ class RedactCuda:
         shape = (len(frames), height, -(-width // WORD))
         if out.shape != shape or out.dtype != np.uint32:
             raise ValueError(f"out: expected uint32 {shape}, got {out.dtype} {out.shape}")
-        table, sums, _, masks = self._placed(plan, workspace, stream, staging)
+        table, sums, low, masks = self._placed(plan, workspace, stream, staging)
         layout = plan.layout.copy()
-        layout["sum_tiles"] = 0
+        blocks = plan.tiles[0] - int(layout["gather_tiles"][0]) - int(layout["sum_tiles"][0])
+        layout["gather_tiles"] = layout["sum_tiles"] = 0
         prepare = self._prepare_outlines if plan.outlines else self._prepare
         prepare.launch(
-            (plan.tiles[1],),
+            (blocks,),
             (TILE, ROWS),
-            (layout, table, sums, masks),
+            (layout, table, sums, low, masks),
             stream,
             reaches=plan.arrays,
             bytes_moved=4 * plan.mask_words,
@@ -140,26 +141,18 @@ class RedactCuda:
         )
 
     def _launch(self, plan: RedactPlan, workspace: Any, stream: Any, staging: Any) -> None:
-        sum_tiles, mask_tiles, blur_tiles, write_tiles, derived_tiles = plan.tiles
-        if not write_tiles:
+        if not plan.tiles[-1]:
             return
         table, sums, low, masks = self._placed(plan, workspace, stream, staging)
-        block, reaches = (TILE, ROWS), plan.arrays
-        args = (plan.layout, table)
-        moved = plan.bytes_moved
-        prepare = self._prepare_outlines if plan.outlines else self._prepare
-        prepare.launch(
-            (sum_tiles + mask_tiles,), block, (*args, sums, masks), stream, reaches=reaches, bytes_moved=moved[0]
+        launches = (
+            (self._prepare_outlines if plan.outlines else self._prepare, (sums, low, masks)),
+            (self._blur, (sums, low, masks)),
+            (self._write, (low, masks)),
         )
-        self._blur.launch(
-            (blur_tiles + derived_tiles,),
-            block,
-            (*args, sums, low, masks),
-            stream,
-            reaches=reaches,
-            bytes_moved=moved[1],
-        )
-        self._write.launch((write_tiles,), block, (*args, low, masks), stream, reaches=reaches, bytes_moved=moved[2])
+        for (kernel, scratch), blocks, moved in zip(launches, plan.tiles, plan.bytes_moved, strict=True):
+            if blocks:
+                args = (plan.layout, table, *scratch)
+                kernel.launch((blocks,), (TILE, ROWS), args, stream, reaches=plan.arrays, bytes_moved=moved)
 
     def _placed(self, plan: RedactPlan, workspace: Any, stream: Any, staging: Any) -> tuple[Any, Any, Any, Any]:
         """The table, on its way to the device, and the scratch for sums, cells and masks; all in the workspace."""

@@ -18,7 +18,7 @@ from trt_anon.cuda.device import address_of, side_of
 from trt_anon.errors import UsageError
 from trt_anon.redact.bitmap import WORD, Bitmap
 from trt_anon.redact.frame import MIN_CELL_PX, MIN_SIGMA_PX
-from trt_anon.redact.frame_table import THREADS, TILE, RegionTable, blocks_of, region_table
+from trt_anon.redact.frame_table import BOX, THREADS, TILE, RegionTable, blocks_of, region_table
 from trt_anon.redact.gaussian import MAX_CELL, MIN_SIGMA_LOW, MIN_SIGMA_OF_CELLS
 from trt_anon.redact.solid import black_codes
 from trt_anon.types import Frame, PixelFormat, Region
@@ -35,45 +35,67 @@ METHODS = ("gaussian", "pixelate", "solid")
 _SUM_WORD = 16
 _MAX_RADIUS, _MAX_NEIGHBOURHOOD = 48, 56
 _WRITE_BLOCKS, _WRITE_VALUES, _WORD_BYTES = 128, 4096, 16
+_GATHER_CELLS, _NO_MASK = 2048, 0xFFFFFFFF
 
 _SUM_BYTES = 480  # of a row of a tile of sums, about: half a kilobyte is what memory likes to give
 _LEAST_PART, _MOST_SLICES = 64, 32  # a cell larger than a part is summed in parts
 _LEAST_ROWS = 8  # of a part, where cells are few and are cut so that more threads have work
 _WRITE_ROWS = 128  # of blocks, in a tile of samples
+_GATHER_BYTES = 1 << 17  # of a patch that one block may sum; more would keep a GPU waiting for it
 _MANY_TILES = 768  # of samples in planes of one kind: as many as keep a GPU busy; fewer are cut into halves
 _FEW_ROWS = 16  # but no further
 
-_AXIS = np.dtype(
-    [(name, np.int32) for name in ("cells", "size", "slices", "part", "tile", "blocks", "log2_block", "radius")]
-    + [("sigma", np.float32), ("length", np.int32), ("per_unit", np.float32)],
-    align=True,
+_AXIS_NUMBERS = (
+    ("cells", np.uint16),
+    ("size", np.uint16),
+    ("slices", np.uint16),
+    ("part", np.uint16),
+    ("tile", np.uint16),
+    ("blocks", np.uint16),
+    ("length", np.uint16),
+    ("log2_block", np.uint8),
+    ("radius", np.uint8),
+    ("sigma", np.float32),
+    ("per_unit", np.float32),
 )
-_PATCH = np.dtype(
-    [
-        ("samples", np.uint64),
-        ("axis", _AXIS, 2),
-        ("pitch_bytes", np.uint32),
-        ("region", np.uint32),
-        ("sums", np.uint32),
-        ("low", np.uint32),
-        ("before", np.uint32),
-        ("after", np.uint32),
-        ("own", np.uint32),
-        ("mask_words", np.int32),
-        ("fill", np.uint16, 4),
-        ("rows", np.int32),
-        ("channels", np.int16),
-        ("alpha", np.int16),
-        ("wide", np.int16),
-        ("shift", np.int16),
-    ],
-    align=True,
+_PATCH_NUMBERS = (
+    ("pitch_bytes", np.uint32),
+    ("region", np.uint32),
+    ("sums", np.uint32),
+    ("low", np.uint32),
+    ("before", np.uint32),
+    ("after", np.uint32),
+    ("mask", np.uint32),
+    ("rivals", np.uint32),
+    ("fill", np.uint16, 4),
+    ("mask_words", np.uint16),
+    ("rows", np.uint16),
+    ("channels", np.int8),
+    ("alpha", np.int8),
+    ("wide", np.int8),
+    ("shift", np.int8),
 )
+
+
+def _patch_dtype(*, packed: bool) -> np.dtype[np.void]:
+    """struct Patch of frame.cu; or, to reckon with, the same of numbers that do not wrap round."""
+
+    def number(entry: tuple[Any, ...]) -> tuple[Any, ...]:
+        name, dtype, *shape = entry
+        return name, dtype if packed or dtype is np.float32 else np.int64, *shape
+
+    axis = np.dtype([number(entry) for entry in _AXIS_NUMBERS], align=True)
+    return np.dtype(
+        [("samples", np.uint64), ("axis", axis, 2), *(number(entry) for entry in _PATCH_NUMBERS)], align=True
+    )
+
+
+_PATCH, _WIDE_PATCH = _patch_dtype(packed=True), _patch_dtype(packed=False)
 _WORK = np.dtype([("owner", np.uint32), ("tile", np.uint32)])
 LAYOUT = np.dtype(
-    [(name, np.uint32) for name in ("regions", "patches", "points")]
-    + [(f"{name}_work", np.uint32) for name in ("sum", "mask", "blur", "write", "derived")]
-    + [(name, np.uint32) for name in ("frame_starts", "sum_tiles", "blur_tiles")]
+    [(name, np.uint32) for name in ("regions", "patches", "points", "rivals")]
+    + [(f"{name}_work", np.uint32) for name in ("gather", "sum", "mask", "blur", "write", "derived")]
+    + [(name, np.uint32) for name in ("frame_starts", "gather_tiles", "sum_tiles", "blur_tiles")]
     + [("method", np.int32)],
     align=True,
 )
@@ -84,8 +106,8 @@ class RedactPlan:
     """One batch, ready to be launched.
 
     table: (T,) uint64, what the kernels read; it has to be on the device. layout: (1,) LAYOUT. sum_words, low_words and
-    mask_words: of scratch, 4 bytes each. tiles: how many of sums, masks, cells, samples and derived masks. bytes_moved:
-    by the three launches. arrays: all that the table holds addresses of.
+    mask_words: of scratch, 4 bytes each. tiles: of each launch how many blocks. bytes_moved: by each launch. arrays: all
+    that the table holds addresses of.
     """
 
     table: NDArray[np.uint64]
@@ -93,7 +115,7 @@ class RedactPlan:
     sum_words: int
     low_words: int
     mask_words: int
-    tiles: tuple[int, int, int, int, int]
+    tiles: tuple[int, int, int]
     bytes_moved: tuple[int, int, int]
     arrays: tuple[Any, ...]
     outlines: bool
@@ -122,45 +144,57 @@ def plan_redaction(
     table = region_table(frames, regions_per_frame, bitmaps_per_frame, config.detail_share, config.feather)
     patches, planes_each = _patches(frames, planes, table, config)
     across, down = patches["axis"][:, 0], patches["axis"][:, 1]
-    channels = patches["channels"].astype(np.int64)
-    parts = [axis["cells"].astype(np.int64) * axis["slices"] for axis in (across, down)]
-    cells = across["cells"].astype(np.int64) * down["cells"] * channels
+    channels = patches["channels"]
+    parts = [axis["cells"] * axis["slices"] for axis in (across, down)]
+    cells = across["cells"] * down["cells"] * channels
     sums = parts[0] * parts[1] * channels
     sum_tiles = -(-parts[0] // np.maximum(across["tile"], 1)) * -(-parts[1] // np.maximum(down["tile"], 1))
     beside = np.where(channels <= 2, channels, 1)
     blur_tiles = -(-across["cells"] * beside // TILE) * -(-down["cells"] // TILE) * (channels // beside)
-    blocks_x = -(-across["length"].astype(np.int64) >> across["log2_block"])
-    write_tiles = -(-blocks_x // _WRITE_BLOCKS) * -(-down["length"].astype(np.int64) // patches["rows"])
+    blocks_x = -(-across["length"] >> across["log2_block"])
+    write_tiles = -(-blocks_x // _WRITE_BLOCKS) * -(-down["length"] // patches["rows"])
     if config.feather:
-        write_tiles = -(-across["length"].astype(np.int64) // TILE) * -(-down["length"].astype(np.int64) // TILE)
+        write_tiles = -(-across["length"] // TILE) * -(-down["length"] // TILE)
+    samples = across["length"] * down["length"] * channels << patches["wide"]
+    gathered = (across["slices"] == 1) & (parts[0] * parts[1] * channels <= _GATHER_CELLS) & (samples <= _GATHER_BYTES)
     if config.method == "solid":
         cells, sums, sum_tiles, blur_tiles = (np.zeros_like(array) for array in (cells, sums, sum_tiles, blur_tiles))
-    unsummed = (across["size"] == 1) & (down["size"] == 1) & (config.method == "gaussian")
-    sums, sum_tiles = np.where(unsummed, 0, sums), np.where(unsummed, 0, sum_tiles)
+        gathered = np.zeros_like(gathered)
+    unsummed = ~gathered & (across["size"] == 1) & (down["size"] == 1) & (config.method == "gaussian")
+    sums, sum_tiles = (np.where(unsummed | gathered, 0, array) for array in (sums, sum_tiles))
+    blur_tiles = np.where(gathered, 0, blur_tiles)
     patches["sums"], patches["low"] = np.cumsum(sums) - sums, np.cumsum(cells) - cells
-    tiles_each = sum_tiles, table.mask_tiles, blur_tiles, write_tiles, table.derived_tiles
-    tiles = tuple(int(each.sum()) for each in tiles_each)
-    if max(*tiles, int(sums.sum()), int(cells.sum()), table.mask_words) >= 1 << 31 or tiles[0] + tiles[1] >= 1 << 31:
+    tiles_each = {
+        "gather": gathered.astype(np.int64),
+        "sum": sum_tiles,
+        "mask": table.mask_tiles,
+        "blur": blur_tiles,
+        "derived": table.derived_tiles,
+        "write": write_tiles,
+    }
+    count = {name: int(each.sum()) for name, each in tiles_each.items()}
+    tiles = (count["gather"] + count["sum"] + count["mask"], count["blur"] + count["derived"], count["write"])
+    if max(*tiles, int(sums.sum()), int(cells.sum()), table.mask_words) >= 1 << 31:
         raise ValueError("the regions of this batch are too many and too large for one; give it fewer frames")
-    work = [_work(each) for each in tiles_each]
+    work = {f"{name}_work": _work(each) for name, each in tiles_each.items()}
+    work["gather_work"] = work["gather_work"][np.argsort(-samples[gathered], kind="stable")]  # the longest first
 
     frame_starts = np.searchsorted(table.frame, np.arange(len(frames) + 1)).astype(np.uint32)
     blob, layout = _packed(
         {
             "regions": table.rows,
-            "patches": patches,
+            "patches": patches.astype(_PATCH),
             "points": table.points,
-            "sum_work": work[0],
-            "mask_work": work[1],
-            "blur_work": work[2],
-            "write_work": work[3],
-            "derived_work": work[4],
+            "rivals": table.rivals,
+            **work,
             "frame_starts": frame_starts,
         }
     )
-    layout["sum_tiles"], layout["blur_tiles"], layout["method"] = tiles[0], tiles[2], METHODS.index(config.method)
-    samples = across["length"].astype(np.int64) * down["length"] * channels << patches["wide"]
-    read, unread, low = int(samples[sum_tiles > 0].sum()), int(samples[unsummed].sum()), 4 * int(cells.sum())
+    layout["method"] = METHODS.index(config.method)
+    for name in ("gather", "sum", "blur"):
+        layout[f"{name}_tiles"] = count[name]
+    read, unread = int(samples[(sum_tiles > 0) | gathered].sum()), int(samples[unsummed].sum())
+    low, of_gathered = 4 * int(cells.sum()), 4 * int(cells[gathered].sum())
     summed, drawn = 4 * int(sums.sum()), 4 * table.plain_words
     derived = 4 * table.mask_words - drawn
     return RedactPlan(
@@ -169,11 +203,11 @@ def plan_redaction(
         sum_words=int(sums.sum()),
         low_words=int(cells.sum()),
         mask_words=table.mask_words,
-        tiles=(tiles[0], tiles[1], tiles[2], tiles[3], tiles[4]),
+        tiles=tiles,
         bytes_moved=(
-            read + summed + drawn,
-            unread + summed + low + drawn + derived,
-            low + derived * planes_each + int(samples.sum()),
+            read + of_gathered + summed + drawn,
+            unread + summed + low - of_gathered + (drawn + derived if derived else 0),
+            low + (derived or drawn) * planes_each + int(samples.sum()),
         ),
         outlines=len(table.points) > 0,
         arrays=(*(p for frame in frames for p in frame.planes), *(b.words for b in table.bitmaps)),
@@ -221,14 +255,15 @@ def _patches(
         log2_unit = log2 if plane else np.zeros_like(log2)  # of luma pixels per sample
         first = table.rects_px[index, :2] >> log2_unit
         last = -(-table.rects_px[index, 2:] >> log2_unit)
-        patches = np.zeros(len(index), _PATCH)
+        patches = np.zeros(len(index), _WIDE_PATCH)
         address, pitch, row_bytes, channels = planes[of_frame, plane].T
         forms = [_form_of(frame, plane) for frame in frames]
         size = np.array([form[0] for form in forms], np.int64).reshape(-1)[of_frame]
         patches["samples"] = address + first[:, 1] * pitch + first[:, 0] * channels * size
         patches["pitch_bytes"], patches["channels"], patches["region"] = pitch, channels, index
         patches["wide"] = size == 2
-        patches["own"] = table.rows["derived"][index]
+        patches["mask"] = np.where(table.rows["shape"] == BOX, _NO_MASK, table.rows["mask"])[index]
+        patches["rivals"] = table.rows["rivals"][index]
         patches["mask_words"] = -(-table.rows["size"][index, 0] // WORD)
         patches["before"] = first[:, 0] * channels * size
         patches["after"] = row_bytes - last[:, 0] * channels * size
@@ -246,7 +281,7 @@ def _patches(
             )
         _tiles(patches, config.method)
         made.append(patches)
-    return (np.concatenate(made) if made else np.zeros(0, _PATCH)), len(made)
+    return (np.concatenate(made) if made else np.zeros(0, _WIDE_PATCH)), len(made)
 
 
 def _form_of(frame: Frame, plane: int) -> tuple[int, int, int, list[int]]:
@@ -295,21 +330,21 @@ def _divide(
 def _tiles(patches: NDArray[np.void], method: str) -> None:
     """How many parts of cells a tile of sums has, and how many rows a tile of samples, so that both find room."""
     across, down = patches["axis"][:, 0], patches["axis"][:, 1]
-    step = patches["channels"].astype(np.int64) << patches["wide"]
-    log2_y = down["log2_block"].astype(np.int64)
-    width = np.minimum(across["length"], _WRITE_BLOCKS << across["log2_block"]).astype(np.int64)
+    step = patches["channels"] << patches["wide"]
+    log2_y = down["log2_block"]
+    width = np.minimum(across["length"], _WRITE_BLOCKS << across["log2_block"])
     tall = np.full(len(patches), _WRITE_ROWS, np.int64) << log2_y
     if method != "solid":
-        part = across["part"].astype(np.int64)
+        part = across["part"]
         across["tile"] = np.clip(_SUM_BYTES // (part * step), 1, across["cells"] * across["slices"])
         words = (across["tile"] * part * step + 2 * _SUM_WORD - 2) // _SUM_WORD
-        busy = np.maximum(down["cells"].astype(np.int64) * down["slices"] * words, 1)  # threads, one for each word
+        busy = np.maximum(down["cells"] * down["slices"] * words, 1)  # threads, one for each word
         cuts = np.minimum(THREADS // busy, down["part"] // _LEAST_ROWS)
         down["part"] = -(-down["part"] // np.maximum(cuts, 1))
         down["slices"] = -(-down["size"] // down["part"])
-        parts = np.maximum(down["cells"].astype(np.int64) * down["slices"], 1)
+        parts = np.maximum(down["cells"] * down["slices"], 1)
         down["tile"] = -(-parts // -(-parts // (THREADS // words)))  # tiles alike
-        least = down["size"].astype(np.int64)
+        least = down["size"]
         if method == "pixelate":  # cells differ by a block
             least = np.maximum(least - (1 << down["log2_block"]), 1)
         words = -(-(width * step + _WORD_BYTES - 1) // _WORD_BYTES)

@@ -22,7 +22,8 @@ from trt_anon.types import Frame, Region
 
 MASK_WORDS, MASK_ROWS = 4, 128  # of a tile of masks, as in frame.cu
 TILE, ROWS = 32, 4  # of a block's threads
-THREADS = TILE * ROWS  # of a block; as many rows of a round shape's mask, or words of a derived one, make a tile
+THREADS = TILE * ROWS  # of a block; as many rows of a round shape's mask, or words of a dilated one, make a tile
+_MOST_PAIRS = 1 << 22  # of regions that are held against each other at once
 
 # struct Region and struct Point of frame.cu.
 REGION = np.dtype(
@@ -46,13 +47,14 @@ REGION = np.dtype(
         ("soft", np.int32),
         ("rim_at", np.int32, 2),
         ("derived", np.uint32),
-        ("reserved", np.int32),
+        ("rivals", np.uint32),
     ],
     align=True,
 )
 POINT = np.dtype([("x", np.float64), ("y", np.float64), ("length", np.float64)], align=True)
 
-_ROUND, _BOX, _POLYGON, _BITMAP = range(4)
+BOX = 1  # of `shape`: its regions have no mask
+_ROUND, _BOX, _POLYGON, _BITMAP = 0, BOX, 2, 3
 _SHAPES = {"ellipse": _ROUND, "rounded": _ROUND, "box": _BOX, "polygon": _POLYGON}
 
 
@@ -61,9 +63,9 @@ class RegionTable:
     """The regions of a batch that reach into their frames, frame by frame, the stronger behind the weaker.
 
     rows: (R,) REGION. points: POINT of all polygons. frame: (R,) index of each one's frame. object_px: (R,) float64, as
-    strengths are relative to it. rects_px: (R, 4) int64, the covered (x0, y0, x1, y1), with the rim. mask_words: of all
-    masks, plain (plain_words) and derived; derived ones are dilated by the rim, or without one hold what no stronger
-    region takes.
+    strengths are relative to it. rects_px: (R, 4) int64, the covered (x0, y0, x1, y1), with the rim. rivals: uint32, of
+    regions that meet stronger ones how many, and which; a 0 for all others comes first. mask_words: of all masks, plain
+    (plain_words) and, where edges are soft, dilated by the rim.
     """
 
     rows: NDArray[np.void]
@@ -71,6 +73,7 @@ class RegionTable:
     frame: NDArray[np.int64]
     object_px: NDArray[np.float64]
     rects_px: NDArray[np.int64]
+    rivals: NDArray[np.uint32]
     mask_tiles: NDArray[np.int64]
     derived_tiles: NDArray[np.int64]
     mask_words: int
@@ -150,8 +153,9 @@ def region_table(
     drawn = rows["shape"] != _BOX
     sizes = np.where(drawn, words * height, 0)
     rows["mask"] = np.cumsum(sizes) - sizes
-    derived_words = -(-(rows["size"][:, 0] + 2 * radius) // WORD) * (height + 2 * radius)
+    derived_words = -(-(rows["size"][:, 0] + 2 * radius) // WORD) * (height + 2 * radius) * (radius > 0)
     rows["derived"] = sizes.sum() + np.cumsum(derived_words) - derived_words
+    rivals = np.zeros(1, np.uint32) if feather else _rivals(rows)
     tiles = np.where(rows["shape"] == _ROUND, -(-height // THREADS), -(-words // MASK_WORDS) * -(-height // MASK_ROWS))
     return RegionTable(
         rows=rows,
@@ -159,6 +163,7 @@ def region_table(
         frame=frame,
         object_px=np.minimum(object_px[order], (rim_last - rim_first).max(axis=1, initial=0) / strength),
         rects_px=np.concatenate((rim_first, rim_last), axis=1),
+        rivals=rivals,
         mask_tiles=np.where(drawn, tiles, 0),
         derived_tiles=-(-derived_words // THREADS),
         mask_words=int(sizes.sum() + derived_words.sum()),
@@ -229,3 +234,30 @@ def _outlines(rows: NDArray[np.void], regions: Sequence[Region], first: NDArray[
         count += len(start)
         outlines.append(outline)
     return np.concatenate(outlines) if outlines else np.zeros(0, POINT)
+
+
+def _rivals(rows: NDArray[np.void]) -> NDArray[np.uint32]:
+    """The lists of stronger regions that each region meets; `rivals` of the rows becomes where its own begins."""
+    begin, end = rows["begin"].astype(np.int64), rows["end"].astype(np.int64)
+    low = rows["at"].astype(np.int64)
+    high = low + rows["size"]
+    weaker, stronger = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    most = int((end - begin).max(initial=1))
+    for first in range(0, len(rows), max(_MOST_PAIRS // most, 1)):
+        one = np.arange(first, min(first + max(_MOST_PAIRS // most, 1), len(rows)))[:, None]
+        other = one + np.arange(1, most)  # of one frame they lie beside each other
+        there = other < end[one]
+        other = np.minimum(other, len(rows) - 1)
+        for axis in range(2):
+            there &= (low[other, axis] < high[one, axis]) & (high[other, axis] > low[one, axis])
+        place, step = np.nonzero(there)
+        weaker.append(place + first)
+        stronger.append(other[place, step])
+    of, which = np.concatenate(weaker), np.concatenate(stronger)
+    owners, counts = np.unique(of, return_counts=True)
+    lists = np.zeros(1 + len(owners) + len(which), np.uint32)
+    starts = 1 + np.arange(len(owners)) + np.cumsum(counts) - counts
+    lists[starts] = counts
+    lists[np.arange(len(which)) + 2 + np.repeat(np.arange(len(owners)), counts)] = which
+    rows["rivals"][owners] = starts
+    return lists
