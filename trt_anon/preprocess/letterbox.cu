@@ -17,13 +17,13 @@
 #define LETTERBOX_MAX_JOBS 32
 #endif
 #ifndef LETTERBOX_THREADS
-#define LETTERBOX_THREADS 256
+#define LETTERBOX_THREADS 128
 #endif
 #ifndef LETTERBOX_BLOCKS
-#define LETTERBOX_BLOCKS 4  // that shall fit beside each other
+#define LETTERBOX_BLOCKS 8  // that shall fit beside each other
 #endif
 #ifndef LETTERBOX_QUICK_BLOCKS
-#define LETTERBOX_QUICK_BLOCKS 4
+#define LETTERBOX_QUICK_BLOCKS 8
 #endif
 #ifndef LETTERBOX_AHEAD
 #define LETTERBOX_AHEAD 4  // rows of the source that a thread asks for before it looks at the first
@@ -47,7 +47,7 @@
 #define HAS_CHROMA 8  // all planes but the first are CHROMA
 #define WIDE 16  // a sample has 16 bits
 #define WHOLE 32  // weights and sums are whole numbers; the matrix makes up for their units
-#define FEW 128  // a pixel takes at most 4 samples of a row, else 8; looked at where all is QUICK
+#define FEW 128  // a pixel takes at most 4 samples of a row, of CHROMA 2; else 8; looked at where all is QUICK
 #define ALIGNED 64  // rows of all planes lie a multiple of WORD apart
 
 // One picture and its tensor. Sizes are (width, height).
@@ -95,14 +95,25 @@ __device__ __forceinline__ Number weight_of(const Taps& taps, unsigned inner, in
     return weight;
 }
 
-// What a sample between the first and the last weighs.
-__device__ __forceinline__ unsigned inner_weight(unsigned have, unsigned want, unsigned divisor) {
-    return divisor ? want / divisor : __float_as_uint(static_cast<float>(want) * (1.0f / static_cast<float>(have)));
+// What a sample between the first and the last weighs, where weights are floats.
+__device__ __forceinline__ unsigned inner_weight(unsigned have, unsigned want) {
+    return __float_as_uint(static_cast<float>(want) * (1.0f / static_cast<float>(have)));
 }
 
-// divisor: 0 where weights are floats; block: of pixels that a sample serves where nothing is scaled, else 0.
-__device__ __forceinline__ Taps taps_of(unsigned place, unsigned have, unsigned want, unsigned divisor, unsigned block) {
-    const unsigned one = divisor ? 1u : __float_as_uint(1.0f);
+// Where weights are whole numbers: have and want have no common divisor, and have is not the smaller one. What lies between
+// the first and the last sample weighs `want`. block: of pixels that a sample serves where nothing is scaled, else 0.
+__device__ __forceinline__ Taps whole_taps(unsigned place, unsigned have, unsigned want, unsigned block) {
+    if (block) return {static_cast<int>(place / block), 1, 1u, 0};
+    const unsigned from = place * have;
+    if (want == 1) return {static_cast<int>(from), static_cast<int>(have), 1u, 1u};
+    const unsigned first = from / want, rest = from - first * want, to = rest + have;
+    const unsigned last = to / want, into_last = to - last * want;
+    return {static_cast<int>(first), static_cast<int>(last + (into_last != 0)), want - rest, into_last ? into_last : want};
+}
+
+// block: of pixels that a sample serves where nothing is scaled, else 0.
+__device__ __forceinline__ Taps taps_of(unsigned place, unsigned have, unsigned want, unsigned block) {
+    const unsigned one = __float_as_uint(1.0f);
     if (block) return {static_cast<int>(place / block), 1, one, 0};
     if (want == have) return {static_cast<int>(place), 1, one, 0};
     if (want < have) {  // area average over [place * have / want, (place + 1) * have / want)
@@ -111,7 +122,6 @@ __device__ __forceinline__ Taps taps_of(unsigned place, unsigned have, unsigned 
         const unsigned into_last = to - last * want;
         const unsigned first_weight = want - (from - first * want), last_weight = into_last ? into_last : want;
         const int count = static_cast<int>(last - first + (into_last != 0));
-        if (divisor) return {static_cast<int>(first), count, first_weight / divisor, last_weight / divisor};
         const float unit = 1.0f / static_cast<float>(have);
         return {static_cast<int>(first), count, __float_as_uint(static_cast<float>(first_weight) * unit),
                 __float_as_uint(static_cast<float>(last_weight) * unit)};
@@ -332,16 +342,17 @@ struct Column {
     size_t element, next_row, apart;  // of the tensor: in row 0; from row to row; from channel to channel
 };
 
-// at: the first sums of the components in the column's row 0. FIRST, OTHERS: steps in the first component and the others.
-template <class Sum, int TAPS, int FIRST, int OTHERS>
+// at: the first sums of the components in the column's row 0. Of the first component and of the others: the most samples that a
+// pixel takes, and the step from one to the next.
+template <class Sum, int FIRST_TAPS, int OTHER_TAPS, int FIRST_STEP, int OTHER_STEP>
 __device__ __forceinline__ void make_column(const Job& job, const Output& output, const Column& column, const int* at,
                                             const int* pitch, const Taps* taps, const unsigned* inner,
                                             const unsigned char* shared) {
-    unsigned weight[2][TAPS];
+    unsigned weight[2][FIRST_TAPS];
 #pragma unroll
     for (int kind = 0; kind < 2; ++kind)
 #pragma unroll
-        for (int i = 0; i < TAPS; ++i)
+        for (int i = 0; i < (kind ? OTHER_TAPS : FIRST_TAPS); ++i)
             weight[kind][i] = i < taps[kind].count ? weight_of<unsigned>(taps[kind], inner[kind], i) : 0;
     const Sum* sums[3];
 #pragma unroll
@@ -355,7 +366,8 @@ __device__ __forceinline__ void make_column(const Job& job, const Output& output
                 unsigned sum = 0;
                 // Beyond the last one lie other sums, or the slack behind all of them, and the weight is 0.
 #pragma unroll
-                for (int i = 0; i < TAPS; ++i) sum += weight[c ? 1 : 0][i] * sums[c][i * (c ? OTHERS : FIRST)];
+                for (int i = 0; i < (c ? OTHER_TAPS : FIRST_TAPS); ++i)
+                    sum += weight[c ? 1 : 0][i] * sums[c][i * (c ? OTHER_STEP : FIRST_STEP)];
                 part[c] = static_cast<float>(sum);
                 sums[c] += column.stride * pitch[c];
             }
@@ -372,6 +384,7 @@ template <bool QUICK>
 __device__ __forceinline__ void make_tile(const Job& job, const Output& output, unsigned char* dynamic_shared) {
     __shared__ int pitch[3], origin[3];  // of each plane's sums: from row to row; where sample 0 would lie
     __shared__ Taps taps[2][2][MAX_TILE];  // by axis of the stored picture, kind of plane, and place in the tile
+    __shared__ unsigned ratio[2][2][2];  // by axis and kind: have and want without their common divisor, where all is whole
     const int target_w = job.target_size[0], target_h = job.target_size[1];
     const bool slow = !QUICK && job.log2_tile == 255;
     const int log2_w = slow ? 5 : job.log2_tile & 15, log2_h = slow ? 5 : job.log2_tile >> 4;
@@ -390,6 +403,14 @@ __device__ __forceinline__ void make_tile(const Job& job, const Output& output, 
 
     if (rows) {
         const bool keeps = job.content_size[0] == full[0] && job.content_size[1] == full[1];
+        if (whole) {
+            if (thread < 8) {
+                const int axis = thread / 4, kind = thread / 2 % 2;
+                const unsigned of = thread % 2 ? job.content_size[axis] : job.plane_size[kind][axis];
+                ratio[axis][kind][thread % 2] = of / job.divisor[kind][axis];
+            }
+            __syncthreads();
+        }
         for (int entry = thread; entry < 4 * MAX_TILE; entry += LETTERBOX_THREADS) {
             const int place = entry % MAX_TILE, kind = entry / MAX_TILE % 2, axis = entry / (2 * MAX_TILE);
             const bool is_row = axis != static_cast<int>(swap);
@@ -397,8 +418,9 @@ __device__ __forceinline__ void make_tile(const Job& job, const Output& output, 
             const int upright = place + (is_row ? top : left);
             const int want = job.content_size[axis], have = job.plane_size[kind][axis];
             const bool mirrored = flags >> (axis + 1) & 1;
-            taps[axis][kind][place] = taps_of(mirrored ? want - 1 - upright : upright, have, want,
-                                              whole ? job.divisor[kind][axis] : 0, keeps ? (full[axis] + have - 1) / have : 0);
+            const unsigned at = mirrored ? want - 1 - upright : upright, block = keeps ? (full[axis] + have - 1) / have : 0;
+            taps[axis][kind][place] =
+                whole ? whole_taps(at, ratio[axis][kind][0], ratio[axis][kind][1], block) : taps_of(at, have, want, block);
         }
         __syncthreads();
     }
@@ -424,7 +446,7 @@ __device__ __forceinline__ void make_tile(const Job& job, const Output& output, 
                 origin[p] = at - (from >> log2_size);
             }
             const unsigned inner =
-                inner_weight(job.plane_size[kind][1], job.content_size[1], whole ? job.divisor[kind][1] : 0);
+                whole ? ratio[1][kind][1] : inner_weight(job.plane_size[kind][1], job.content_size[1]);
             const float per_row = 1.0f / static_cast<float>(words);
             uint4* const sums = reinterpret_cast<uint4*>(dynamic_shared) + (at >> (4 - log2_size)) * sum_words;
             for (int item = thread; item < words * down; item += LETTERBOX_THREADS) {
@@ -450,9 +472,11 @@ __device__ __forceinline__ void make_tile(const Job& job, const Output& output, 
 
     const int column = thread & (tile_w - 1), x = left + column;
     if (x >= target_w) return;
-    const unsigned inner[2] = {
-        inner_weight(full[0], job.content_size[0], whole ? job.divisor[FULL][0] : 0),
-        inner_weight(job.plane_size[CHROMA][0], job.content_size[0], whole ? job.divisor[CHROMA][0] : 0)};
+    unsigned inner[2] = {0, 0};
+    if (rows) {
+        inner[FULL] = whole ? ratio[0][FULL][1] : inner_weight(full[0], job.content_size[0]);
+        inner[CHROMA] = whole ? ratio[0][CHROMA][1] : inner_weight(job.plane_size[CHROMA][0], job.content_size[0]);
+    }
     Taps of_column[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
     if (!swap && column < columns && rows) {
         of_column[FULL] = taps[0][FULL][column];
@@ -475,21 +499,21 @@ __device__ __forceinline__ void make_tile(const Job& job, const Output& output, 
         }
         const bool few = flags & FEW;
         if (wide && planes == 2)
-            make_column<unsigned, 4, 1, 2>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
+            make_column<unsigned, 4, 4, 1, 2>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
         else if (wide)
-            make_column<unsigned, 4, 1, 1>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
+            make_column<unsigned, 4, 4, 1, 1>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
         else if (planes == 2 && few)
-            make_column<unsigned short, 4, 1, 2>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
+            make_column<unsigned short, 4, 2, 1, 2>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
         else if (planes == 2)
-            make_column<unsigned short, 8, 1, 2>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
+            make_column<unsigned short, 8, 8, 1, 2>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
         else if (planes == 3 && few)
-            make_column<unsigned short, 4, 1, 1>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
+            make_column<unsigned short, 4, 2, 1, 1>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
         else if (planes == 3)
-            make_column<unsigned short, 8, 1, 1>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
+            make_column<unsigned short, 8, 8, 1, 1>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
         else if (few)
-            make_column<unsigned short, 4, 3, 3>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
+            make_column<unsigned short, 4, 4, 3, 3>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
         else
-            make_column<unsigned short, 8, 3, 3>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
+            make_column<unsigned short, 8, 8, 3, 3>(job, output, mine, at, to_next, of_column, inner_of, dynamic_shared);
     } else {
         for (int row = thread >> log2_w; row < tile_h && top + row < target_h; row += LETTERBOX_THREADS >> log2_w) {
             float code[3];
@@ -510,7 +534,7 @@ __device__ __forceinline__ void make_tile(const Job& job, const Output& output, 
                     const unsigned inner_x = chroma ? inner[CHROMA] : inner[FULL];
                     if (slow) {
                         const Taps y = taps[1][chroma][stored_row];
-                        const unsigned inner_y = inner_weight(job.plane_size[chroma][1], job.content_size[1], 0);
+                        const unsigned inner_y = inner_weight(job.plane_size[chroma][1], job.content_size[1]);
                         const unsigned long long address = job.plane[p] + (wide ? 2 * place : place);
                         part[c] = wide ? sum_area<unsigned short>(address, job.pitch_bytes[p], step, t, inner_x, y, inner_y)
                                        : sum_area<unsigned char>(address, job.pitch_bytes[p], step, t, inner_x, y, inner_y);

@@ -23,10 +23,9 @@ MAX_JOBS = 32
 """Pictures per launch; they travel with it as an argument, so nothing is copied to the device before."""
 
 SOURCE = Path(__file__).with_name("letterbox.cu")
-_THREADS, _WORD = 256, 16
-_SHARED_BYTES = 32 * 1024  # for the sums of a tile: 4 blocks beside each other on most GPUs
-_TILES = (
-    (64, 32),
+_THREADS, _WORD = 128, 16
+_SHARED_BYTES = 32 * 1024  # for the sums of a tile
+_TILES = (  # higher ones are slower: fewer blocks find room beside each other
     (64, 16),
     (64, 8),
     (32, 16),
@@ -212,10 +211,10 @@ def _is_quick(job: Any, frame: Frame, plan: LetterboxPlan) -> bool:
     if form.kind == "packed" and (wide or frame.planes[0].shape[2] != 3):
         return False
     want = plan.stored_content_size_px[0]
-    taps = max(-(-have // want) + (have % want > 0) for have in (plane.shape[1] for plane in frame.planes))
-    if taps <= 4:
+    taps = [-(-have // want) + (have % want > 0) for have in (plane.shape[1] for plane in frame.planes)]
+    if taps[0] <= 4 and max(taps[1:], default=0) <= 2:
         job["flags"] |= _FEW
-    return form.kind != "gray" and bool(taps <= (4 if wide else 8))
+    return form.kind != "gray" and bool(max(taps) <= (4 if wide else 8))
 
 
 def _choose_tile(job: Any, frame: Frame, plan: LetterboxPlan) -> tuple[tuple[int, int], int]:
