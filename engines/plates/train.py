@@ -90,95 +90,120 @@ class Pool:
     def draw(self, batch: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A batch, mirrored by halves and shifted in brightness, so that a sample drawn again is another one."""
         index = torch.randint(self.count, (batch,), device=self.device)
-        pixels = self.pixels[index].permute(0, 3, 1, 2).float()
-        quads, there, exact = self.quads[index].clone(), self.there[index], self.exact[index]
-        mirrored = torch.rand(batch, device=self.device) < 0.5
-        pixels = torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)
-        turned = quads[:, :, [1, 0, 3, 2]].clone()
-        turned[..., 0] = pixels.shape[3] - turned[..., 0]
-        quads = torch.where(mirrored[:, None, None, None], turned, quads)
-        gain = torch.empty((batch, 3, 1, 1), device=self.device).uniform_(0.85, 1.15)
-        shift = torch.empty((batch, 1, 1, 1), device=self.device).uniform_(-20, 20)
-        return (pixels * gain + shift).clamp(0, 255), quads, there, exact
+        return varied(self.pixels[index], self.quads[index].clone(), self.there[index], self.exact[index])
+
+
+def varied(pixels: Tensor, quads: Tensor, there: Tensor, exact: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pictures (N, S, S, 3) uint8 as (N, 3, S, S) float, half of them mirrored, each somewhat brighter or darker."""
+    batch, device = len(pixels), pixels.device
+    values = pixels.permute(0, 3, 1, 2).float()
+    mirrored = torch.rand(batch, device=device) < 0.5
+    values = torch.where(mirrored[:, None, None, None], values.flip(3), values)
+    turned = quads[:, :, [1, 0, 3, 2]].clone()
+    turned[..., 0] = values.shape[3] - turned[..., 0]
+    quads = torch.where(mirrored[:, None, None, None], turned, quads)
+    gain = torch.empty((batch, 3, 1, 1), device=device).uniform_(0.85, 1.15)
+    shift = torch.empty((batch, 1, 1, 1), device=device).uniform_(-20, 20)
+    return (values * gain + shift).clamp(0, 255), quads, there, exact
+
+
+class Learner:
+    """A network, its optimizer, and the running mean of its weights, which is what is kept."""
+
+    def __init__(self, device: torch.device, rate: float) -> None:
+        self.device = device
+        self.fast = device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+        self.net = PlateNet().to(device, memory_format=torch.channels_last)
+        decayed = [p for p in self.net.parameters() if p.ndim > 1]
+        others = [p for p in self.net.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=rate, fused=device.type == "cuda")
+        self.mean = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
+        self.step = 0
+
+    def start(self, weights: dict[str, Tensor]) -> None:
+        """Go on from these weights."""
+        self.net.load_state_dict(weights)
+        self.mean = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
+
+    def learn(
+        self, pixels: Tensor, quads: Tensor, there: Tensor, exact: Tensor, rate: float
+    ) -> dict[str, Tensor]:
+        """One step; the parts of the loss before it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.net.train()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.fast):
+            made = self.net(pixels.contiguous(memory_format=torch.channels_last))
+        parts = losses(made, quads, there, exact, (pixels.shape[2], pixels.shape[3]))
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(parts.values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 10.0)
+        self.optimizer.step()
+        self.step += 1
+        decay = min(0.998, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            current = self.net.state_dict()
+            floats = [name for name, value in self.mean.items() if value.dtype.is_floating_point]
+            torch._foreach_lerp_([self.mean[n] for n in floats], [current[n] for n in floats], 1 - decay)
+        return {name: value.detach() for name, value in parts.items()}
 
 
 def train(arguments: argparse.Namespace, fold: int) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    fast = device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
     torch.manual_seed(arguments.seed)
     shares = {name: getattr(arguments, name) for name in SHARES}
     settings = Settings(side_px=arguments.side, **shares)
     seed = arguments.seed + 1000 * (fold + 1) if fold >= FINAL else arguments.seed + 1000 * (FOLDS + 1)
     scenes = Scenes(arguments.data, arguments.fonts, fold, settings, seed, arguments.mistaken)
     loader = DataLoader(scenes, batch_size=16, num_workers=arguments.workers, pin_memory=device.type == "cuda")
-    net = PlateNet().to(device, memory_format=torch.channels_last)
+    learner = Learner(device, arguments.rate)
     if arguments.start is not None:
         own = arguments.start / NAMES[fold] / "weights.pt"
         start = own if own.exists() else arguments.start / NAMES[BASE] / "weights.pt"
-        net.load_state_dict(torch.load(start, map_location=device, weights_only=True))
-    mean = {name: value.detach().clone() for name, value in net.state_dict().items()}
-    decayed = [p for p in net.parameters() if p.ndim > 1]
-    others = [p for p in net.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=arguments.rate, fused=device.type == "cuda")
+        learner.start(torch.load(start, map_location=device, weights_only=True))
     folder = arguments.out / NAMES[fold]
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint, step, spent = folder / "checkpoint.pt", 0, 0.0
+    checkpoint, spent = folder / "checkpoint.pt", 0.0
     history: list[dict[str, float]] = []
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
-        net.load_state_dict(state["net"])
-        optimizer.load_state_dict(state["optimizer"])
-        mean, step, spent, history = state["mean"], state["step"], state["spent"], state["history"]
+        learner.net.load_state_dict(state["net"])
+        learner.optimizer.load_state_dict(state["optimizer"])
+        learner.mean, learner.step, spent, history = state["mean"], state["step"], state["spent"], state["history"]
     pool = Pool(iter(loader), arguments.pool, arguments.side, device)
     pool.refill(max(arguments.batch // 16, 1) * 2)
     began = last = saved = time.monotonic()
     totals: dict[str, Tensor] = {}
     counted = 0
     while (share := (spent + time.monotonic() - began) / arguments.seconds) < 1:
-        rate = arguments.rate * min((step + 1) / 200, 0.5 * (1 + math.cos(math.pi * share)) + 0.01)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        if step % arguments.fresh == 0 and share < 0.97:
+        rate = arguments.rate * min((learner.step + 1) / 200, 0.5 * (1 + math.cos(math.pi * share)) + 0.01)
+        if learner.step % arguments.fresh == 0 and share < 0.97:
             pool.refill()
-        pixels, quads, there, exact = pool.draw(arguments.batch)
-        net.train()
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast):
-            made = net(pixels.contiguous(memory_format=torch.channels_last))
-        parts = losses(made, quads, there, exact, (arguments.side, arguments.side))
-        loss = torch.stack(list(parts.values())).sum()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 10.0)
-        optimizer.step()
-        step += 1
-        decay = min(0.998, (1 + step) / (10 + step))
-        with torch.no_grad():
-            current = net.state_dict()
-            floats = [name for name, value in mean.items() if value.dtype.is_floating_point]
-            torch._foreach_lerp_([mean[n] for n in floats], [current[n] for n in floats], 1 - decay)
+        parts = learner.learn(*pool.draw(arguments.batch), rate)
         for name, value in parts.items():
-            totals[name] = totals.get(name, torch.zeros((), device=device)) + value.detach()
+            totals[name] = totals.get(name, torch.zeros((), device=device)) + value
         counted += 1
         now = time.monotonic()
         if now - last > arguments.report:
             figures = {name: float(value) / counted for name, value in totals.items()}
-            history.append({"step": step, "seconds": spent + now - began, "seen": pool.seen, "rate": rate, **figures})
+            row = {"step": learner.step, "seconds": spent + now - began, "seen": pool.seen, "rate": rate}
+            history.append(row | figures)
             shown = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
-            print(f"{folder.name}: {share:5.1%} step {step}, {pool.seen} pictures made, {shown}", flush=True)
+            print(f"{folder.name}: {share:5.1%} step {learner.step}, {pool.seen} pictures made, {shown}", flush=True)
             totals, counted, last = {}, 0, now
         if now - saved > arguments.save:
-            _save(checkpoint, net, optimizer, mean, step, spent + now - began, history)
+            _save(checkpoint, learner, spent + now - began, history)
             saved = now
-    _save(checkpoint, net, optimizer, mean, step, float(arguments.seconds), history)
-    torch.save(mean, folder / "weights.pt")
+    _save(checkpoint, learner, float(arguments.seconds), history)
+    torch.save(learner.mean, folder / "weights.pt")
     (folder / "history.json").write_text(json.dumps(history, indent=1) + "\n")
 
 
-def _save(path: Path, net, optimizer, mean, step: int, spent: float, history) -> None:  # type: ignore[no-untyped-def]
-    state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "mean": mean}
+def _save(path: Path, learner: Learner, spent: float, history: list[dict[str, float]]) -> None:
+    state = {"net": learner.net.state_dict(), "optimizer": learner.optimizer.state_dict(), "mean": learner.mean}
     partial = path.with_suffix(".partial")
-    torch.save({**state, "step": step, "spent": spent, "history": history}, partial)
+    torch.save({**state, "step": learner.step, "spent": spent, "history": history}, partial)
     partial.replace(path)
 
 

@@ -47,6 +47,44 @@ def thresholds_of(detectors: Sequence[DeviceDetector], classes: int) -> NDArray[
     return found
 
 
+def seen_in_batch(
+    results: Mapping[str, NDArray[Any]],
+    count: int,
+    families: Sequence[str],
+    class_names: tuple[str, ...],
+    thresholds: NDArray[np.float32],
+    *,
+    weak: bool,
+) -> list[Found]:
+    """`seen_in` for the first `count` frames of a batch; an error stands for a frame of which nothing is known.
+
+    Where all is well, which is nearly always, the batch is looked at as a whole: Python's time per frame is what limits a
+    fast GPU.
+    """
+    counts = results["counts"][:count]
+    flagged = [results["nms"], *(results[f"decode {number}"] for number in range(len(families)))]
+    unwell = any(status[:count].any() for status in flagged) or ((counts < 0) | (counts > MAX_FOUND)).any()
+    most = int(counts.max(initial=0))
+    class_ids = scores = boxes = None
+    if not unwell and not weak and "landmarks" not in results:
+        class_ids, scores, boxes = (results[name][:count, :most].copy() for name in ("class_ids", "scores", "boxes"))
+        there = np.arange(most) < counts[:, None]
+        if not (scores >= thresholds[np.where(there, class_ids, 0)])[there].all():
+            class_ids = None
+    if class_ids is None or scores is None or boxes is None:
+        found: list[Found] = []
+        for place in range(count):
+            try:
+                found.append(seen_in(results, place, families, class_names, thresholds, weak=weak))
+            except TrtAnonError as error:
+                found.append(error)
+        return found
+    return [
+        Seen(Detections(boxes[place, :kept], scores[place, :kept], class_ids[place, :kept], class_names))
+        for place, kept in enumerate(counts.tolist())
+    ]
+
+
 def seen_in(
     results: Mapping[str, NDArray[Any]],
     place: int,

@@ -26,7 +26,7 @@ from trt_anon.errors import ModelError, TrtAnonError, UsageError
 from trt_anon.media import MediaInfo
 from trt_anon.pipeline.detection import least_thresholds
 from trt_anon.pipeline.device_detector import DeviceDetector, Ready
-from trt_anon.pipeline.device_found import MAX_FOUND, Found, Seen, seen_in, thresholds_of
+from trt_anon.pipeline.device_found import MAX_FOUND, Found, Seen, seen_in_batch, thresholds_of
 from trt_anon.pipeline.device_pictures import DevicePictures
 from trt_anon.postprocess.merge_cuda import CandidateList, MergeCuda
 from trt_anon.postprocess.nms_cuda import MAX_CANDIDATES, NmsCuda
@@ -152,7 +152,12 @@ class DeviceModel:
         slot = self._slots[id(batch)]
         self._memory.wait(slot.done, "detections")
         count = len(batch.frames)
-        return [self._found(slot, place) for place in range(count)]
+        if self.decoded_on_host:
+            return [self._from_outputs(slot, place) for place in range(count)]
+        assert self._thresholds is not None
+        results = fields_of(slot.results, self._wanted, self._offsets)
+        families = [look.detector.family.name for look in self._looks]
+        return seen_in_batch(results, count, families, self.class_names, self._thresholds, weak=self._weak)
 
     def picture(self, batch: Batch, place: int) -> NDArray[np.uint8] | None:
         """The small grey picture of a frame whose batch was collected, as `grey_thumbnail`'s; None where not `weak`."""
@@ -364,13 +369,13 @@ class DeviceModel:
         )
         self._merge.take(merged, self._kept, self._out, stream=stream)
 
-    def _found(self, slot: _Slot, place: int) -> Found:
+    def _from_outputs(self, slot: _Slot, place: int) -> Found:
         try:
-            return self._from_outputs(slot, place) if self.decoded_on_host else self._from_results(slot, place)
+            return self._decoded(slot, place)
         except TrtAnonError as error:
             return error
 
-    def _from_outputs(self, slot: _Slot, place: int) -> Seen:
+    def _decoded(self, slot: _Slot, place: int) -> Seen:
         passes = []
         for look, host in zip(self._looks, slot.outputs, strict=True):
             part, row = divmod(place, self._batch // len(look.outputs))
@@ -379,9 +384,3 @@ class DeviceModel:
         if self._weak:
             return Seen(*combine_with_weak(passes, self.class_names, self._rules))
         return Seen(combine([one for one, _ in passes], self.class_names, self._rules))
-
-    def _from_results(self, slot: _Slot, place: int) -> Seen:
-        assert self._thresholds is not None
-        results = fields_of(slot.results, self._wanted, self._offsets)
-        families = [look.detector.family.name for look in self._looks]
-        return seen_in(results, place, families, self.class_names, self._thresholds, weak=self._weak)

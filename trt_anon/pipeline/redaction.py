@@ -33,11 +33,13 @@ class Layer:
 
 def stored_regions(frame: Frame, detections: Detections, config: RedactConfig) -> list[Region]:
     """The regions that hide these detections in a frame, in its stored pixels."""
-    names = [detections.class_names[n] for n in detections.class_ids.tolist()]
+    growths = [config.growth_of(name) for name in detections.class_names]
+    shapes = [config.shape_of(name) for name in detections.class_names]
+    classes = detections.class_ids.tolist()
     upright = grow_regions(
         detections.boxes_xyxy_px,
-        grow=[config.growth_of(name) for name in names],
-        shape=[config.shape_of(name) for name in names],
+        grow=[growths[n] for n in classes],
+        shape=[shapes[n] for n in classes],
         contours_px=detections.contours_px,
     )
     stored = regions_to_stored(upright, frame.width_px, frame.height_px, frame.orientation)

@@ -76,12 +76,13 @@ def grow_regions(
         raise ValueError("boxes_xyxy_px holds values that are not finite: the detector's output cannot be trusted")
     corners = boxes.clip(-_FARTHEST_PX, _FARTHEST_PX).reshape(-1, 2, 2)
     low, high = corners.min(axis=1), corners.max(axis=1)
-    grows = np.broadcast_to(np.asarray(grow, np.float64), len(boxes))
-    half = np.maximum((high - low) * grows[:, None], min_size_px) / 2
+    grows = np.full(len(boxes), grow, np.float64)
+    size = high - low
+    half = np.maximum(size * grows[:, None], min_size_px) / 2
     centre = (low + high) / 2
     # rounding must not leave a sliver of the box outside
     grown = np.concatenate((np.minimum(centre - half, low), np.maximum(centre + half, high)), axis=1).tolist()
-    objects = (high - low).max(axis=1).tolist()
+    objects = size.max(axis=1).tolist()
     shapes: Sequence[Shape] = [shape] * len(boxes) if isinstance(shape, str) else shape
     regions = [
         Region(x0, y0, x1, y1, drawn, size)

@@ -1,0 +1,188 @@
+"""Train the networks of all folds, the final one and ablations at once on a GPU, from the pictures of `pool.py`.
+
+    python engines/plates/together.py --pool /dev/shm/plates --out build/plates --seconds 100 --networks main base
+    python engines/plates/together.py --pool /dev/shm/plates --out build/plates --seconds 70 --networks ablations
+
+Every network of a run takes as many steps as the others, for the same seconds: they are trained in turn, step by step, in
+several processes beside each other. Networks of the folds see no picture made from a car of their fold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from data import FOLDS
+from pool import WITH_CARS, stream_names
+from torch import Tensor
+from train import BASE, FINAL, NAMES, Learner, varied
+
+FOLDS_AND_FINAL = (*range(FOLDS), FINAL)
+
+
+@dataclass(frozen=True)
+class Network:
+    """What one network sees: shares of the kinds of pictures, the side of the square that it is given; `start` of a network."""
+
+    name: str
+    fold: int
+    kinds: dict[str, float]
+    side: int | None = None
+    start: str | None = None
+
+    def chances(self, streams: list[str]) -> list[float]:
+        """How likely a picture is of each stream."""
+        folds = [fold for fold in range(FOLDS) if fold != self.fold]
+        chances = dict.fromkeys(streams, 0.0)
+        for kind, share in self.kinds.items():
+            names = [f"{kind}{fold}" for fold in folds] if kind in WITH_CARS else [kind]
+            for name in names:
+                chances[name] += share / len(names)
+        return list(chances.values())
+
+
+MIXTURE = {"rendered": 0.26, "labelled": 0.39, "none": 0.35}
+SMALL = 320
+"""Of ablations, so that they see more pictures in their time."""
+
+ABLATIONS: dict[str, Network] = {
+    "as-it-is": Network("", 0, MIXTURE, SMALL),
+    "side-416": Network("", 0, MIXTURE),
+    "no-rendered": Network("", 0, {"labelled": 0.65, "none": 0.35}, SMALL),
+    "only-rendered": Network("", 0, {"rendered": 0.65, "none": 0.35}, SMALL),
+    "on-anything": Network("", 0, {"rendered": 0.26, "labelled": 0.39, "none": 0.15, "anything": 0.2}, SMALL),
+    "no-others": Network("", 0, {"rendered": 0.4, "labelled": 0.6}, SMALL),
+    "from-base": Network("", 0, MIXTURE, SMALL, "base"),
+}
+
+
+def networks_of(run: str) -> list[Network]:
+    """`main`: the folds' and the final one. `base`: which sees no car. `ablations`: the folds' of each."""
+    if run == "base":
+        return [Network("base", BASE, {"none": 0.5, "anything": 0.5})]
+    if run == "main":
+        return [Network(NAMES[fold], fold, MIXTURE) for fold in FOLDS_AND_FINAL]
+    return [
+        replace(network, name=f"{name}/{NAMES[fold]}", fold=fold)
+        for name, network in ABLATIONS.items()
+        for fold in range(FOLDS)
+    ]
+
+
+@dataclass
+class Streams:
+    """All pictures of a pool on the GPU, stream by stream."""
+
+    pixels: Tensor  # (N, S, S, 3) uint8
+    quads: Tensor
+    there: Tensor
+    exact: Tensor
+    first: Tensor  # (streams + 1,)
+
+    @classmethod
+    def load(cls, pool: Path, device: torch.device) -> Streams:
+        chunks = {name: sorted(pool.glob(f"{name}-*.npz")) for name in stream_names()}
+        empty = [name for name, files in chunks.items() if not files]
+        if empty:
+            raise SystemExit(f"{pool} has no pictures of {', '.join(empty)}: let pool.py render for longer")
+        parts: dict[str, list[Tensor]] = {name: [] for name in ("pixels", "quads", "there", "exact")}
+        counts = [0]
+        for files in chunks.values():
+            count = 0
+            for file in files:
+                with np.load(file) as arrays:
+                    for name, tensors in parts.items():
+                        tensors.append(torch.from_numpy(arrays[name]).to(device))
+                    count += len(parts["there"][-1])
+            counts.append(counts[-1] + count)
+        return cls(**{n: torch.cat(t) for n, t in parts.items()}, first=torch.tensor(counts, device=device))
+
+    def draw(self, chances: Tensor, batch: int, side: int | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A batch, varied; of a part of each picture where a smaller side is wanted."""
+        stream = torch.multinomial(chances, batch, replacement=True)
+        count = self.first[stream + 1] - self.first[stream]
+        index = self.first[stream] + (torch.rand(batch, device=count.device) * count).long()
+        pixels, quads, there = self.pixels[index], self.quads[index].clone(), self.there[index]
+        if side is not None and side < pixels.shape[1]:
+            room = pixels.shape[1] - side
+            top, left = (int(n) for n in torch.randint(room + 1, (2,)))
+            pixels = pixels[:, top : top + side, left : left + side]
+            quads -= torch.tensor((left, top), device=quads.device)
+            middle = quads.mean(2)
+            there = there & (middle > 0).all(-1) & (middle < side).all(-1)
+        return varied(pixels, quads, there, self.exact[index])
+
+
+def work(number: int, arguments: argparse.Namespace, networks: list[Network], streams: Streams) -> None:
+    """A process: its networks in turn, a step each."""
+    device = streams.pixels.device
+    torch.manual_seed(arguments.seed + number)
+    torch.set_num_threads(1)
+    names, learners, chances = stream_names(), [], []
+    for network in networks:
+        learner = Learner(device, arguments.rate)
+        if network.start is not None:
+            weights = arguments.out / network.start / "weights.pt"
+            learner.start(torch.load(weights, map_location=device, weights_only=True))
+        learners.append(learner)
+        chances.append(torch.tensor(network.chances(names), device=device))
+    totals: list[dict[str, Tensor]] = [{} for _ in networks]
+    histories: list[list[dict[str, float]]] = [[] for _ in networks]
+    began, step, noted = time.monotonic(), 0, 0
+    while (share := (time.monotonic() - began) / arguments.seconds) < 1:
+        rate = arguments.rate * min((step + 1) / 200, 0.5 * (1 + math.cos(math.pi * share)) + 0.01)
+        for network, learner, chance, total in zip(networks, learners, chances, totals, strict=True):
+            pixels, quads, there, exact = streams.draw(chance, arguments.batch, network.side)
+            for name, value in learner.learn(pixels, quads, there, exact, rate).items():
+                total[name] = total.get(name, torch.zeros((), device=device)) + value
+        step += 1
+        if step % 20 == 0 and device.type == "cuda":
+            torch.cuda.synchronize()  # else the host runs ahead, and the schedule with it
+        if share * 12 > len(histories[0]) + 1:
+            for total, history in zip(totals, histories, strict=True):
+                figures = {name: float(value) / (step - noted) for name, value in total.items()}
+                history.append({"step": step, "seconds": share * arguments.seconds, "rate": rate, **figures})
+                total.clear()
+            noted = step
+    for network, learner, history in zip(networks, learners, histories, strict=True):
+        folder = arguments.out / network.name
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(learner.mean, folder / "weights.pt")
+        (folder / "history.json").write_text(json.dumps(history, indent=1) + "\n")
+        print(f"{network.name}: {step} steps, {history[-1] if history else ''}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pool", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("build/plates"))
+    parser.add_argument("--networks", nargs="+", choices=("main", "base", "ablations"), default=["main"])
+    parser.add_argument("--seconds", type=float, default=100)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--processes", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    networks = [network for run in arguments.networks for network in networks_of(run)]
+    streams = Streams.load(arguments.pool, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    print(f"{len(streams.pixels)} pictures, {len(networks)} networks", flush=True)
+    count = min(arguments.processes, len(networks))
+    parts = [networks[n::count] for n in range(count)]
+    context = torch.multiprocessing.get_context("spawn")
+    processes = [context.Process(target=work, args=(n, arguments, part, streams)) for n, part in enumerate(parts)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        if process.exitcode:
+            raise SystemExit(f"a process ended with {process.exitcode}")
+
+
+if __name__ == "__main__":
+    main()
