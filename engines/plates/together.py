@@ -1,7 +1,6 @@
 """Train the networks of all folds, the final one and ablations at once on a GPU, from the pictures of `pool.py`.
 
-    python engines/plates/together.py --pool /dev/shm/plates --out build/plates --seconds 100 --networks main base
-    python engines/plates/together.py --pool /dev/shm/plates --out build/plates --seconds 70 --networks ablations
+    python engines/plates/together.py --pool /dev/shm/plates --out build/plates --run main,base:100 --run ablations:70
 
 Every network of a run takes as many steps as the others, for the same seconds: they are trained in turn, step by step, in
 several processes beside each other. Networks of the folds see no picture made from a car of their fold.
@@ -68,6 +67,8 @@ def networks_of(run: str) -> list[Network]:
         return [Network("base", BASE, {"none": 0.5, "anything": 0.5})]
     if run == "main":
         return [Network(NAMES[fold], fold, MIXTURE) for fold in FOLDS_AND_FINAL]
+    if run != "ablations":
+        raise SystemExit(f"no networks are called {run}: main, base or ablations")
     return [
         replace(network, name=f"{name}/{NAMES[fold]}", fold=fold)
         for name, network in ABLATIONS.items()
@@ -119,7 +120,9 @@ class Streams:
         return varied(pixels, quads, there, self.exact[index])
 
 
-def work(number: int, arguments: argparse.Namespace, networks: list[Network], streams: Streams) -> None:
+def work(
+    number: int, arguments: argparse.Namespace, networks: list[Network], streams: Streams, seconds: float
+) -> None:
     """A process: its networks in turn, a step each."""
     device = streams.pixels.device
     torch.manual_seed(arguments.seed + number)
@@ -135,7 +138,7 @@ def work(number: int, arguments: argparse.Namespace, networks: list[Network], st
     totals: list[dict[str, Tensor]] = [{} for _ in networks]
     histories: list[list[dict[str, float]]] = [[] for _ in networks]
     began, step, noted = time.monotonic(), 0, 0
-    while (share := (time.monotonic() - began) / arguments.seconds) < 1:
+    while (share := (time.monotonic() - began) / seconds) < 1:
         rate = arguments.rate * min((step + 1) / 200, 0.5 * (1 + math.cos(math.pi * share)) + 0.01)
         for network, learner, chance, total in zip(networks, learners, chances, totals, strict=True):
             pixels, quads, there, exact = streams.draw(chance, arguments.batch, network.side)
@@ -147,7 +150,7 @@ def work(number: int, arguments: argparse.Namespace, networks: list[Network], st
         if share * 12 > len(histories[0]) + 1:
             for total, history in zip(totals, histories, strict=True):
                 figures = {name: float(value) / (step - noted) for name, value in total.items()}
-                history.append({"step": step, "seconds": share * arguments.seconds, "rate": rate, **figures})
+                history.append({"step": step, "seconds": share * seconds, "rate": rate, **figures})
                 total.clear()
             noted = step
     for network, learner, history in zip(networks, learners, histories, strict=True):
@@ -162,26 +165,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pool", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("build/plates"))
-    parser.add_argument("--networks", nargs="+", choices=("main", "base", "ablations"), default=["main"])
-    parser.add_argument("--seconds", type=float, default=100)
+    parser.add_argument(
+        "--run", action="append", required=True, metavar="main,base,ablations:SECONDS", help="repeatable, in turn"
+    )
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--processes", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=7)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    networks = [network for run in arguments.networks for network in networks_of(run)]
     streams = Streams.load(arguments.pool, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    print(f"{len(streams.pixels)} pictures, {len(networks)} networks", flush=True)
-    count = min(arguments.processes, len(networks))
-    parts = [networks[n::count] for n in range(count)]
+    print(f"{len(streams.pixels)} pictures", flush=True)
     context = torch.multiprocessing.get_context("spawn")
-    processes = [context.Process(target=work, args=(n, arguments, part, streams)) for n, part in enumerate(parts)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        if process.exitcode:
-            raise SystemExit(f"a process ended with {process.exitcode}")
+    for run in arguments.run:
+        names, _, seconds = run.partition(":")
+        networks = [network for name in names.split(",") for network in networks_of(name)]
+        count = min(arguments.processes, len(networks))
+        if count == 1:
+            work(0, arguments, networks, streams, float(seconds))
+            continue
+        processes = [
+            context.Process(target=work, args=(n, arguments, networks[n::count], streams, float(seconds)))
+            for n in range(count)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+            if process.exitcode:
+                raise SystemExit(f"a process ended with {process.exitcode}")
 
 
 if __name__ == "__main__":

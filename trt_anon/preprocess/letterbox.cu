@@ -54,7 +54,7 @@
 struct Job {
     unsigned long long plane[3];  // addresses of the first samples
     unsigned long long out;
-    float matrix[9];  // rows: channels of the tensor, in its order
+    float matrix[9];  // rows: channels of the tensor, in its order; from 0 to 1
     float offset[3];
     unsigned pitch_bytes[3];
     unsigned short plane_size[2][2];  // FULL: the stored picture; CHROMA
@@ -77,6 +77,7 @@ struct Output {
     int pad_value;
     int type;
     int channels_last;
+    int plain;  // whether mean and scale change nothing
 };
 
 // The samples [first, first + count) of an axis, and what the first and the last weigh: bits of a float, or a number.
@@ -295,12 +296,14 @@ __device__ __forceinline__ unsigned short half_bits(float value) {
 #endif
 }
 
-// A pixel of the tensor; `apart`: elements from one channel to the next.
-__device__ __forceinline__ void store(const Output& output, unsigned long long out, size_t element, size_t apart,
+// A pixel of the tensor, which has less than 2^32 elements; `apart`: elements from one channel to the next.
+__device__ __forceinline__ void store(const Output& output, unsigned long long out, unsigned element, unsigned apart,
                                       const float* code) {
-    float value[3];
+    float value[3] = {code[0], code[1], code[2]};
+    if (!output.plain) {
 #pragma unroll
-    for (int c = 0; c < 3; ++c) value[c] = (code[c] - output.mean[c]) * output.scale[c];
+        for (int c = 0; c < 3; ++c) value[c] = (code[c] - output.mean[c]) * output.scale[c];
+    }
     if (output.type == OUT_FLOAT16) {
         unsigned short* const to = reinterpret_cast<unsigned short*>(out) + element;
 #pragma unroll
@@ -328,9 +331,8 @@ __device__ __forceinline__ void convert(const Job& job, const float* part, float
     for (int c = 0; c < 3; ++c) {
         float value = fmaf(job.matrix[3 * c], part[0], job.offset[c]);
         value = fmaf(job.matrix[3 * c + 1], part[1], value);
-        value = fmaf(job.matrix[3 * c + 2], part[2], value);
-        value = fminf(fmaxf(value, 0.0f), 255.0f) + 0.5f;
-        code[c] = __fadd_rd(value, 8388608.0f) - 8388608.0f;  // floor: whole numbers lie one apart there
+        value = __saturatef(fmaf(job.matrix[3 * c + 2], part[2], value));  // clamping costs nothing there
+        code[c] = __fadd_rd(fmaf(value, 255.0f, 0.5f), 8388608.0f) - 8388608.0f;  // floor: whole numbers lie one apart there
     }
 }
 
@@ -339,7 +341,7 @@ __device__ __forceinline__ void convert(const Job& job, const float* part, float
 // A column of the tile, every `stride`-th row from `row` on; content fills the first `content` rows.
 struct Column {
     int row, stride, height, content;
-    size_t element, next_row, apart;  // of the tensor: in row 0; from row to row; from channel to channel
+    unsigned element, next_row, apart;  // of the tensor: in row 0; from row to row; from channel to channel
 };
 
 // at: the first sums of the components in the column's row 0. Of the first component and of the others: the most samples that a
@@ -357,26 +359,28 @@ __device__ __forceinline__ void make_column(const Job& job, const Output& output
     const Sum* sums[3];
 #pragma unroll
     for (int c = 0; c < 3; ++c) sums[c] = reinterpret_cast<const Sum*>(shared) + at[c] + column.row * pitch[c];
-    for (int row = column.row; row < column.height; row += column.stride) {
-        float code[3];
-        if (row < column.content) {
-            float part[3];
+    const unsigned next = column.stride * column.next_row;
+    unsigned element = column.element + column.row * column.next_row;
+    int row = column.row;
+#pragma unroll 1
+    for (; row < column.content; row += column.stride, element += next) {
+        float code[3], part[3];
 #pragma unroll
-            for (int c = 0; c < 3; ++c) {
-                unsigned sum = 0;
-                // Beyond the last one lie other sums, or the slack behind all of them, and the weight is 0.
+        for (int c = 0; c < 3; ++c) {
+            unsigned sum = 0;
+            // Beyond the last one lie other sums, or the slack behind all of them, and the weight is 0.
 #pragma unroll
-                for (int i = 0; i < (c ? OTHER_TAPS : FIRST_TAPS); ++i)
-                    sum += weight[c ? 1 : 0][i] * sums[c][i * (c ? OTHER_STEP : FIRST_STEP)];
-                part[c] = static_cast<float>(sum);
-                sums[c] += column.stride * pitch[c];
-            }
-            convert(job, part, code);
-        } else {
-            code[0] = code[1] = code[2] = static_cast<float>(output.pad_value);
+            for (int i = 0; i < (c ? OTHER_TAPS : FIRST_TAPS); ++i)
+                sum += weight[c ? 1 : 0][i] * sums[c][i * (c ? OTHER_STEP : FIRST_STEP)];
+            part[c] = static_cast<float>(sum);
+            sums[c] += column.stride * pitch[c];
         }
-        store(output, job.out, column.element + row * column.next_row, column.apart, code);
+        convert(job, part, code);
+        store(output, job.out, element, column.apart, code);
     }
+    const float pad = static_cast<float>(output.pad_value), beside[3] = {pad, pad, pad};
+#pragma unroll 1
+    for (; row < column.height; row += column.stride, element += next) store(output, job.out, element, column.apart, beside);
 }
 
 // A block's work. QUICK: sums are whole numbers, the picture is upright, and a pixel takes few samples of a row.
@@ -482,12 +486,12 @@ __device__ __forceinline__ void make_tile(const Job& job, const Output& output, 
         of_column[FULL] = taps[0][FULL][column];
         of_column[CHROMA] = taps[0][CHROMA][column];
     }
-    const size_t apart = output.channels_last ? 1 : static_cast<size_t>(target_w) * target_h;
+    const unsigned apart = output.channels_last ? 1 : static_cast<unsigned>(target_w) * target_h;
     const unsigned between = output.channels_last ? 3 : 1;
     if constexpr (QUICK) {
         const Column mine = {thread >> log2_w, LETTERBOX_THREADS >> log2_w, min(tile_h, target_h - top),
-                             column < columns ? rows : 0, (static_cast<size_t>(top) * target_w + x) * between,
-                             static_cast<size_t>(target_w) * between, apart};
+                             column < columns ? rows : 0, (static_cast<unsigned>(top) * target_w + x) * between,
+                             static_cast<unsigned>(target_w) * between, apart};
         if (!(flags & HAS_CHROMA)) of_column[CHROMA] = of_column[FULL];
         const unsigned inner_of[2] = {inner[FULL], flags & HAS_CHROMA ? inner[CHROMA] : inner[FULL]};
         int at[3], to_next[3];
@@ -552,7 +556,7 @@ __device__ __forceinline__ void make_tile(const Job& job, const Output& output, 
             } else {
                 code[0] = code[1] = code[2] = static_cast<float>(output.pad_value);
             }
-            store(output, job.out, (static_cast<size_t>(top + row) * target_w + x) * between, apart, code);
+            store(output, job.out, (static_cast<unsigned>(top + row) * target_w + x) * between, apart, code);
         }
     }
 }

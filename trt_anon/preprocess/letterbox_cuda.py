@@ -25,7 +25,8 @@ MAX_JOBS = 32
 SOURCE = Path(__file__).with_name("letterbox.cu")
 _THREADS, _WORD = 128, 16
 _SHARED_BYTES = 32 * 1024  # for the sums of a tile
-_TILES = (  # higher ones are slower: fewer blocks find room beside each other
+_TILES = (
+    (64, 32),
     (64, 16),
     (64, 8),
     (32, 16),
@@ -72,6 +73,7 @@ _OUTPUT = np.dtype(
         ("pad_value", np.int32),
         ("type", np.int32),
         ("channels_last", np.int32),
+        ("plain", np.int32),
     ],
     align=True,
 )
@@ -144,6 +146,7 @@ class LetterboxCuda:
         output["mean"], output["scale"], output["int8_scale"] = spec.mean, spec.scale, int8_scale
         output["pad_value"], output["type"] = spec.pad_value, _OUT_TYPES[dtypes.pop()]
         output["channels_last"] = layout == "nhwc"
+        output["plain"] = not any(spec.mean) and all(scale == 1 for scale in spec.scale)
         for start in range(0, len(outs), MAX_JOBS):
             chunk = slice(start, start + MAX_JOBS)
             self._launch(frames[chunk], plans[chunk], spec, outs[chunk], layout, output, stream)
@@ -268,7 +271,7 @@ def _describe(job: Any, frame: Frame, plan: LetterboxPlan, spec: InputSpec, out:
     chroma = frame.planes[-1].shape
     job["plane"][: len(addresses)], job["pitch_bytes"][: len(pitches)] = addresses, pitches
     job["out"] = address_of(out)
-    job["matrix"], job["offset"] = matrix[order].ravel(), offset[order]
+    job["matrix"], job["offset"] = matrix[order].ravel() / 255, offset[order] / 255
     job["plane_size"] = (frame.width_px, frame.height_px), (chroma[1], chroma[0])
     job["content_size"] = plan.stored_content_size_px
     job["target_size"] = plan.target_hw_px[::-1]

@@ -28,17 +28,18 @@
 
 // Blocks of each kernel that shall fit beside each other.
 #ifndef REDACT_PREPARE_BLOCKS
-#define REDACT_PREPARE_BLOCKS 8
+#define REDACT_PREPARE_BLOCKS 7
 #endif
 #ifndef REDACT_BLUR_BLOCKS
 #define REDACT_BLUR_BLOCKS 8
 #endif
 #ifndef REDACT_WRITE_BLOCKS
-#define REDACT_WRITE_BLOCKS 7
+#define REDACT_WRITE_BLOCKS 8
 #endif
 
 // frame_plan.py has the same numbers.
 #define SUM_WORD 16  // bytes that a thread reads at once
+#define SUM_ITEMS 256  // words by parts of a tile of sums
 #define MASK_WORDS 4  // of a tile of masks
 #define MASK_ROWS 128
 #define MAX_RADIUS 48
@@ -142,6 +143,15 @@ __device__ __forceinline__ const T* part_of(const unsigned long long* table, uns
 struct Work {
     unsigned owner, tile;
 };
+
+// What a block has to know of its patch, fetched at once: else it would wait for each part of it that it comes to.
+__device__ __forceinline__ const Patch& fetched_patch(const Patch* from, Patch& to, int thread) {
+    static_assert(sizeof(Patch) % sizeof(unsigned) == 0 && sizeof(Patch) / sizeof(unsigned) <= THREADS, "a word each");
+    if (thread < static_cast<int>(sizeof(Patch) / sizeof(unsigned)))
+        reinterpret_cast<unsigned*>(&to)[thread] = reinterpret_cast<const unsigned*>(from)[thread];
+    __syncthreads();
+    return to;
+}
 
 // The whole part of i / n; i is not negative, per is 1 / n, and both numbers are small.
 __device__ __forceinline__ int quotient(int i, float per) {
@@ -307,10 +317,12 @@ __device__ __forceinline__ void sum_tile(const Patch& patch, unsigned tile, unsi
     if (aligned) from -= static_cast<int>(reinterpret_cast<size_t>(first + from) & (SUM_WORD - 1));
     const int words = max((end * step - from + SUM_WORD - 1) / SUM_WORD, 1);
     const int in_word = SUM_WORD >> log2_size;
-    if (thread < words * height) {
-        const int row = quotient(thread, 1.0f / static_cast<float>(words)), word = thread - row * words;
+    const float per_words = 1.0f / static_cast<float>(words);
+#pragma unroll 1
+    for (int item = thread; item < words * height; item += THREADS) {
+        const int row = quotient(item, per_words), word = item - row * words;
         const Span y = part_span(down, top + row, method);
-        unsigned* const to = columns + thread * in_word;
+        unsigned* const to = columns + item * in_word;
         const int at = from + word * SUM_WORD, bytes = across.length * step;
         if (log2_size) sum_rows<Sums<unsigned short>>(patch, first, at, bytes, aligned, y, to);
         else if (down.size <= 256) sum_rows<SumsOfBytes>(patch, first, at, bytes, aligned, y, to);
@@ -328,11 +340,9 @@ __device__ __forceinline__ void sum_tile(const Patch& patch, unsigned tile, unsi
         unsigned sum = 0;
         // Where neighbours lie an even number of columns apart, they begin at different ones, so that they do not all ask
         // for the same bank.
-        int j = span.count && (across.size * channels) % 2 == 0 ? x % span.count : 0;
-        for (int done = 0; done < span.count; ++done) {
-            sum += column[j * channels];
-            j = j + 1 == span.count ? 0 : j + 1;
-        }
+        const int start = span.count && (across.size * channels) % 2 == 0 ? x % span.count : 0;
+        for (int j = start; j < span.count; ++j) sum += column[j * channels];
+        for (int j = 0; j < start; ++j) sum += column[j * channels];
         if (span.extra) sum += static_cast<unsigned>(span.extra) * column[(span.count - 1) * channels];
         sums[(static_cast<size_t>(top + y) * parts_x + left + x) * channels + channel] = sum;
     }
@@ -601,19 +611,20 @@ template <bool OUTLINES>
 __device__ __forceinline__ void prepare(const Layout& layout, const unsigned long long* __restrict__ table,
                                         unsigned* __restrict__ sums, float* __restrict__ low,
                                         unsigned* __restrict__ masks) {
-    __shared__ __align__(16) unsigned columns[THREADS * SUM_WORD];
+    __shared__ __align__(16) unsigned columns[SUM_ITEMS * SUM_WORD];
     __shared__ unsigned gathered[GATHER_CELLS];
+    __shared__ Patch own_patch;
     __shared__ float weights[2][MAX_RADIUS + 1];
     __shared__ int turns[WARPS][32];
     __shared__ unsigned beside[WARPS];
-    static_assert(GATHER_CELLS <= THREADS * SUM_WORD, "means take the place of columns");
+    static_assert(GATHER_CELLS <= SUM_ITEMS * SUM_WORD, "means take the place of columns");
     const int lane = threadIdx.x, warp = threadIdx.y, thread = warp * 32 + lane;
     unsigned block = blockIdx.x;
     if (block < layout.gather_tiles + layout.sum_tiles) {
         const bool whole = block < layout.gather_tiles;  // patches, else tiles
         const Work work = whole ? part_of<Work>(table, layout.gather_work)[block]
                                 : part_of<Work>(table, layout.sum_work)[block - layout.gather_tiles];
-        const Patch& patch = part_of<Patch>(table, layout.patches)[work.owner];
+        const Patch& patch = fetched_patch(part_of<Patch>(table, layout.patches) + work.owner, own_patch, thread);
         unsigned* const to = whole ? gathered : sums + patch.sums;
         const unsigned end = whole ? tiles_along(patch.axis[0]) * tiles_along(patch.axis[1]) : work.tile + 1;
 #pragma unroll 1
@@ -717,6 +728,7 @@ __device__ __forceinline__ float cell_value(const Patch& patch, const unsigned* 
 extern "C" __global__ void __launch_bounds__(THREADS, REDACT_BLUR_BLOCKS) redact_blur(
     const Layout __grid_constant__ layout, const unsigned long long* __restrict__ table,
     const unsigned* __restrict__ sums, float* __restrict__ low, unsigned* masks) {
+    __shared__ Patch own_patch;
     __shared__ float cells[MAX_NEIGHBOURHOOD][MAX_NEIGHBOURS];
     __shared__ float rows_done[MAX_NEIGHBOURHOOD][REDACT_TILE];
     __shared__ float weights[2][MAX_RADIUS + 1];
@@ -728,7 +740,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, REDACT_BLUR_BLOCKS) redact
         return;
     }
     const Work work = part_of<Work>(table, layout.blur_work)[blockIdx.x];
-    const Patch& patch = part_of<Patch>(table, layout.patches)[work.owner];
+    const Patch& patch = fetched_patch(part_of<Patch>(table, layout.patches) + work.owner, own_patch, thread);
     const Axis &across = patch.axis[0], &down = patch.axis[1];
     const int channels = patch.channels, height = down.cells;
     const int beside = channels <= 2 ? channels : 1, layers = channels / beside, width = across.cells * beside;
@@ -1000,9 +1012,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, REDACT_WRITE_BLOCKS) redac
     __shared__ Position down[2 * WRITE_ROWS];  // of a row of samples: where its row of values begins, and its share of the next
     __shared__ unsigned taken[WRITE_ROWS][WRITE_WORDS + 1];  // by row of blocks; the last word is 0
     __shared__ float cells[WRITE_CELLS];
+    __shared__ Patch own_patch;
     const int thread = threadIdx.y * 32 + threadIdx.x, method = layout.method;
     const Work work = part_of<Work>(table, layout.write_work)[blockIdx.x];
-    const Patch& patch = part_of<Patch>(table, layout.patches)[work.owner];
+    const Patch& patch = fetched_patch(part_of<Patch>(table, layout.patches) + work.owner, own_patch, thread);
     const int tile = static_cast<int>(work.tile), mask_words = patch.mask_words, channels = patch.channels;
     const int log2_x = patch.axis[0].log2_block, log2_y = patch.axis[1].log2_block, wide = patch.wide;
     int first_word = 0, tile_y = tile;
@@ -1037,7 +1050,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, REDACT_WRITE_BLOCKS) redac
                          : mask_number < last_word ? ALL_LANES
                                                    : ALL_LANES >> (31 - ((blocks_x - 1) & 31));
     unsigned any = 0;
-#pragma unroll
+#pragma unroll 1
     for (int turn = 0; turn < WRITE_TURNS; ++turn) {
         const int row = (turn * THREADS + thread) / WRITE_WORDS;
         if (row >= block_rows) continue;
@@ -1066,7 +1079,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, REDACT_WRITE_BLOCKS) redac
         const int low_row = patch.axis[0].cells * channels, next = method == GAUSSIAN ? channels : 0;
         const int columns = words << log2_word, every = max(groups >> log2_word, 1), turn = group >> log2_word;
         low += patch.low + static_cast<size_t>(first_cell) * low_row;
-        const bool fetched = cell_rows * low_row <= WRITE_CELLS;
+        const bool fetched = cell_rows * low_row <= WRITE_CELLS;  // else they are asked for four at a time, from afar
         if (fetched) {
 #pragma unroll
             for (int start = 0; start < WRITE_CELLS; start += THREADS)
@@ -1074,29 +1087,40 @@ extern "C" __global__ void __launch_bounds__(THREADS, REDACT_WRITE_BLOCKS) redac
             __syncthreads();
         }
         const float unit = wide ? Run<true>::unit : Run<false>::unit;
+        const int skip = every * low_row, to_next = 4 * fours * every;
         for (int column = thread - turn * columns; column < columns && turn < every; column += THREADS) {
             const int sample = min(max(column - skew, 0), elements - 1);
             const int x = pixel_of(sample, channels), channel = sample - x * channels, in_word = column & (per_word - 1);
             const Position across = position_of(patch.axis[0], left + x, method);
-            const float* const at = low + across.cell * channels + channel;
-            const float* const near = cells + across.cell * channels + channel;
-            float* const to =
-                reinterpret_cast<float*>(values + in_word / 4 * words + (column >> log2_word)) + in_word % 4;
-            const bool opaque = channel == patch.alpha;
-            for (int start = turn; start < cell_rows; start += 4 * every) {
-                float before[4], after[4];  // asked for together, for they may come from afar
+            const int at = turn * low_row + across.cell * channels + channel;
+            float* to = reinterpret_cast<float*>(values + in_word / 4 * words + (column >> log2_word)) + in_word % 4 +
+                        4 * fours * turn;
+            if (channel == patch.alpha) {
+                const float opaque = unit * (static_cast<float>(patch.fill[channel]) + 0.5f);
+#pragma unroll 1
+                for (int row = turn; row < cell_rows; row += every, to += to_next) *to = opaque;
+            } else if (fetched) {
+                const float* cell = cells + at;
+                const float share = unit * across.share, half = 0.5f * unit;
+#pragma unroll 4
+                for (int row = turn; row < cell_rows; row += every, cell += skip, to += to_next)
+                    *to = fmaf(cell[next] - cell[0], share, fmaf(cell[0], unit, half));
+            } else {
+                const float* cell = low + at;
+#pragma unroll 1
+                for (int row = turn; row < cell_rows; row += 4 * every, cell += 4 * skip, to += 4 * to_next) {
+                    float before[4], after[4];
 #pragma unroll
-                for (int k = 0; k < 4; ++k) {
-                    const int row = min(start + k * every, cell_rows - 1) * low_row;
-                    before[k] = fetched ? near[row] : at[row];
-                    after[k] = fetched ? near[row + next] : at[row + next];
+                    for (int k = 0; k < 4; ++k) {
+                        const bool there = row + k * every < cell_rows;
+                        before[k] = there ? cell[k * skip] : 0.0f;
+                        after[k] = there ? cell[k * skip + next] : 0.0f;
+                    }
+#pragma unroll
+                    for (int k = 0; k < 4; ++k)
+                        if (row + k * every < cell_rows)
+                            to[k * to_next] = unit * (fmaf(after[k] - before[k], across.share, before[k]) + 0.5f);
                 }
-#pragma unroll
-                for (int k = 0; k < 4; ++k)
-                    if (start + k * every < cell_rows)
-                        to[4 * fours * (start + k * every)] =
-                            unit * ((opaque ? static_cast<float>(patch.fill[channel])
-                                            : fmaf(after[k] - before[k], across.share, before[k])) + 0.5f);
             }
         }
     }

@@ -32,7 +32,7 @@ MAX_BIT_DEPTH = 12
 METHODS = ("gaussian", "pixelate", "solid")
 
 # What frame.cu calls the same.
-_SUM_WORD = 16
+_SUM_WORD, _SUM_ITEMS = 16, 256
 _MAX_RADIUS, _MAX_NEIGHBOURHOOD = 48, 56
 _WRITE_BLOCKS, _WRITE_VALUES, _WORD_BYTES = 128, 4096, 16
 _GATHER_CELLS, _NO_MASK = 2048, 0xFFFFFFFF
@@ -42,7 +42,7 @@ _LEAST_PART, _MOST_SLICES = 64, 32  # a cell larger than a part is summed in par
 _LEAST_ROWS = 8  # of a part, where cells are few and are cut so that more threads have work
 _WRITE_ROWS = 128  # of blocks, in a tile of samples
 _GATHER_BYTES = 1 << 17  # of a patch that one block may sum; more would keep a GPU waiting for it
-_MANY_TILES = 768  # of samples in planes of one kind: as many as keep a GPU busy; fewer are cut into halves
+_MANY_TILES = 512  # of samples in planes of one kind: as many as keep a GPU busy; fewer are cut into halves
 _FEW_ROWS = 16  # but no further
 
 _AXIS_NUMBERS = (
@@ -156,10 +156,9 @@ def plan_redaction(
     if config.feather:
         write_tiles = -(-across["length"] // TILE) * -(-down["length"] // TILE)
     samples = across["length"] * down["length"] * channels << patches["wide"]
-    gathered = (across["slices"] == 1) & (parts[0] * parts[1] * channels <= _GATHER_CELLS) & (samples <= _GATHER_BYTES)
+    gathered = _gathered(patches) & (config.method != "solid")
     if config.method == "solid":
         cells, sums, sum_tiles, blur_tiles = (np.zeros_like(array) for array in (cells, sums, sum_tiles, blur_tiles))
-        gathered = np.zeros_like(gathered)
     unsummed = ~gathered & (across["size"] == 1) & (down["size"] == 1) & (config.method == "gaussian")
     sums, sum_tiles = (np.where(unsummed | gathered, 0, array) for array in (sums, sum_tiles))
     blur_tiles = np.where(gathered, 0, blur_tiles)
@@ -327,6 +326,15 @@ def _divide(
     axis["cells"], axis["size"], axis["part"], axis["slices"] = cells, size, part, -(-size // part)
 
 
+def _gathered(patches: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Which patches a single block sums and blurs."""
+    across, down, channels = patches["axis"][:, 0], patches["axis"][:, 1], patches["channels"]
+    sums = across["cells"] * down["cells"] * down["slices"] * channels
+    samples = across["length"] * down["length"] * channels << patches["wide"]
+    found: NDArray[np.bool_] = (across["slices"] == 1) & (sums <= _GATHER_CELLS) & (samples <= _GATHER_BYTES)
+    return found
+
+
 def _tiles(patches: NDArray[np.void], method: str) -> None:
     """How many parts of cells a tile of sums has, and how many rows a tile of samples, so that both find room."""
     across, down = patches["axis"][:, 0], patches["axis"][:, 1]
@@ -343,7 +351,8 @@ def _tiles(patches: NDArray[np.void], method: str) -> None:
         down["part"] = -(-down["part"] // np.maximum(cuts, 1))
         down["slices"] = -(-down["size"] // down["part"])
         parts = np.maximum(down["cells"] * down["slices"], 1)
-        down["tile"] = -(-parts // -(-parts // (THREADS // words)))  # tiles alike
+        items = np.where(_gathered(patches), _SUM_ITEMS, THREADS)
+        down["tile"] = -(-parts // -(-parts // (items // words)))  # tiles alike
         least = down["size"]
         if method == "pixelate":  # cells differ by a block
             least = np.maximum(least - (1 << down["log2_block"]), 1)
