@@ -18,7 +18,7 @@ from clips import make_clip
 from harness import run_command, write_result
 
 from trt_anon.api import make_config
-from trt_anon.bench import BenchSettings, run_bench
+from trt_anon.bench import BenchSettings, read_result, run_bench
 from trt_anon.bench.clip import ClipSpec, generate_clip
 from trt_anon.bench.result import BenchResult
 from trt_anon.cli.bench_view import show
@@ -67,20 +67,34 @@ def memory(scratch: Path) -> dict[str, Any]:
     return {"peak_rss_mib": peaks[0], "peak_rss_mib_10x_frames": peaks[1], "growth": peaks[1] / peaks[0] - 1}
 
 
+def command_of(result: BenchResult) -> str:
+    """The `trt-anon bench` that gave a result."""
+    settings, config = result.settings, result.configuration
+    options = [f"--device {settings['device']}", f"--runtime {config['runtime']['runtime']}"]
+    options += [f"--batch {','.join(map(str, settings['batches']))}", f"--track {config['track']['track']}"]
+    options += ["--stages"] * settings["stages"] + ["--no-encode"] * (not settings["encode"])
+    return " ".join(["trt-anon bench", *options, f"--seconds {settings['seconds']:g}"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared", help="folder that holds data/")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each part of each clip")
     parser.add_argument("--frames", type=int, default=None, help="of each clip, where the usual ones take too long")
+    parser.add_argument("--bench", type=Path, help="a result of `trt-anon bench --json` instead of measuring")
     parser.add_argument("--result", type=Path, default=None, help="result file to write into")
     arguments = parser.parse_args()
 
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        results = {"drawn": drawn(arguments.device, arguments.seconds, arguments.frames)}
-        if arguments.device == "cpu":
+        if arguments.bench:
+            results = {"drawn": read_result(arguments.bench)}
+            figures["command"] = command_of(results["drawn"])
+        else:
+            results = {"drawn": drawn(arguments.device, arguments.seconds, arguments.frames)}
+        if arguments.device == "cpu" and not arguments.bench:
             if (arguments.data / REAL).exists():
                 results |= real(arguments.data, scratch, arguments.seconds, arguments.frames)
             else:

@@ -69,7 +69,8 @@ def _pipelines(result: Mapping[str, Any]) -> Iterator[str]:
         figures = result.get(key)
         if figures is None or not any(isinstance(one, dict) and "cases" in one for one in figures.values()):
             continue
-        yield f"### {title}\n\n    {command} --result benchmarks/results/MACHINE.json\n"
+        command = figures.get("command", f"{command} --result benchmarks/results/MACHINE.json")
+        yield f"### {title}\n\n    {command}\n"
         benches = {name: one for name, one in figures.items() if isinstance(one, dict) and "cases" in one}
         cases = []
         for name, one in benches.items():

@@ -120,9 +120,7 @@ class Streams:
         return varied(pixels, quads, there, self.exact[index])
 
 
-def work(
-    number: int, arguments: argparse.Namespace, networks: list[Network], streams: Streams, seconds: float
-) -> None:
+def work(number: int, arguments: argparse.Namespace, networks: list[Network], streams: Streams, seconds: float) -> None:
     """A process: its networks in turn, a step each."""
     device = streams.pixels.device
     torch.manual_seed(arguments.seed + number)

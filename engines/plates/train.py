@@ -126,9 +126,7 @@ class Learner:
         self.net.load_state_dict(weights)
         self.mean = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
 
-    def learn(
-        self, pixels: Tensor, quads: Tensor, there: Tensor, exact: Tensor, rate: float
-    ) -> dict[str, Tensor]:
+    def learn(self, pixels: Tensor, quads: Tensor, there: Tensor, exact: Tensor, rate: float) -> dict[str, Tensor]:
         """One step; the parts of the loss before it."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate

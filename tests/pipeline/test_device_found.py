@@ -10,7 +10,7 @@ import pytest
 from trt_anon.detect.decode_cuda import Status
 from trt_anon.errors import ModelError
 from trt_anon.pipeline import device_found
-from trt_anon.pipeline.device_found import seen_in
+from trt_anon.pipeline.device_found import Found, Seen, seen_in, seen_in_batch
 from trt_anon.postprocess.nms_cuda import Status as NmsStatus
 
 NAMES = ("face", "license_plate")
@@ -76,3 +76,47 @@ def test_broken_networks():
     for changes in ({"nms": NmsStatus.NOT_FINITE}, {"counts": -1}, {"decode_0": Status.NOT_FINITE}):
         with pytest.raises(ModelError, match="not finite"):
             seen(results([0.9], **changes))
+
+
+@pytest.mark.parametrize("weak", [False, True])
+@pytest.mark.parametrize("trouble", ["none", "weak ones", "dropped", "too many", "broken"])
+def test_a_batch_is_its_frames(trouble, weak):
+    """The quick way of a whole batch says what each of its frames says alone."""
+    rng = np.random.default_rng(3)
+    room, frames = device_found.MAX_FOUND, 5
+    counts = np.array([3, 0, 7, 1, 4], np.int32)
+    made: dict[str, Any] = {
+        "boxes": rng.uniform(0, 99, (frames, room, 4)).astype(np.float32),
+        "scores": np.sort(rng.uniform(0.6, 1, (frames, room)).astype(np.float32), axis=1)[:, ::-1].copy(),
+        "class_ids": rng.integers(0, 2, (frames, room), dtype=np.int32),
+        "counts": counts,
+        "nms": np.zeros(frames, np.int32),
+        "decode 0": np.zeros(frames, np.int32),
+    }
+    made["class_ids"][np.arange(room) >= counts[:, None]] = -7  # whatever lies behind what was found
+    if trouble == "weak ones":
+        made["scores"][2, 4:7] = 0.15
+    elif trouble == "dropped":
+        made["decode 0"][2] = Status.CANDIDATES_DROPPED
+    elif trouble == "too many":
+        counts[2] = room + 1
+    elif trouble == "broken":
+        made["nms"][0] = NmsStatus.NOT_FINITE
+    found = seen_in_batch(made, frames, ["family"], NAMES, THRESHOLDS, weak=weak)
+    assert len(found) == frames
+    for place, one in enumerate(found):
+        alone: Found
+        try:
+            alone = seen_in(made, place, ["family"], NAMES, THRESHOLDS, weak=weak)
+        except ModelError as error:
+            alone = error
+        if isinstance(alone, ModelError):
+            assert str(one) == str(alone)
+            continue
+        assert isinstance(one, Seen)
+        for mine, its in ((one.found, alone.found), (one.weak, alone.weak)):
+            assert (mine is None) == (its is None)
+            if mine is not None and its is not None:
+                np.testing.assert_array_equal(mine.boxes_xyxy_px, its.boxes_xyxy_px)
+                np.testing.assert_array_equal(mine.scores, its.scores)
+                np.testing.assert_array_equal(mine.class_ids, its.class_ids)

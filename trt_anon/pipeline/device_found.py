@@ -58,8 +58,8 @@ def seen_in_batch(
 ) -> list[Found]:
     """`seen_in` for the first `count` frames of a batch; an error stands for a frame of which nothing is known.
 
-    Where all is well, which is nearly always, the batch is looked at as a whole: Python's time per frame is what limits a
-    fast GPU.
+    Where all is well, which is nearly always, the batch is looked at as a whole: Python's time per frame is what
+    limits a fast GPU.
     """
     counts = results["counts"][:count]
     flagged = [results["nms"], *(results[f"decode {number}"] for number in range(len(families)))]

@@ -39,7 +39,7 @@
 
 // frame_plan.py has the same numbers.
 #define SUM_WORD 16  // bytes that a thread reads at once
-#define SUM_ITEMS 256  // words by parts of a tile of sums
+#define SUM_ITEMS 160  // words by parts of a tile of sums
 #define MASK_WORDS 4  // of a tile of masks
 #define MASK_ROWS 128
 #define MAX_RADIUS 48
@@ -50,7 +50,7 @@
 #define WRITE_VALUES 4096  // of its rows of cells, each as long as the tile
 #define WRITE_CELLS 1024  // that it fetches beforehand, if they are no more
 #define WRITE_RUN 16  // rows after which a thread looks up its values again, for steps are rounded
-#define GATHER_CELLS 2048  // sums of a patch that a single block makes
+#define GATHER_CELLS 1024  // sums of a patch that a single block makes
 #define WORD_BYTES 16  // that a thread writes at once
 
 #define THREADS (REDACT_TILE * REDACT_ROWS)

@@ -1,4 +1,4 @@
-"""The CUDA twin of `Redactor.redact`: all regions of a batch of frames, in place, in three launches."""
+"""The CUDA twin of `Redactor.redact`: all regions of a batch of frames, in place, in two or three launches."""
 
 from __future__ import annotations
 

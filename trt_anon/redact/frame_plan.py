@@ -32,10 +32,10 @@ MAX_BIT_DEPTH = 12
 METHODS = ("gaussian", "pixelate", "solid")
 
 # What frame.cu calls the same.
-_SUM_WORD, _SUM_ITEMS = 16, 256
+_SUM_WORD, _SUM_ITEMS = 16, 160
 _MAX_RADIUS, _MAX_NEIGHBOURHOOD = 48, 56
 _WRITE_BLOCKS, _WRITE_VALUES, _WORD_BYTES = 128, 4096, 16
-_GATHER_CELLS, _NO_MASK = 2048, 0xFFFFFFFF
+_GATHER_CELLS, _NO_MASK = 1024, 0xFFFFFFFF
 
 _SUM_BYTES = 480  # of a row of a tile of sums, about: half a kilobyte is what memory likes to give
 _LEAST_PART, _MOST_SLICES = 64, 32  # a cell larger than a part is summed in parts
@@ -106,8 +106,8 @@ class RedactPlan:
     """One batch, ready to be launched.
 
     table: (T,) uint64, what the kernels read; it has to be on the device. layout: (1,) LAYOUT. sum_words, low_words and
-    mask_words: of scratch, 4 bytes each. tiles: of each launch how many blocks. bytes_moved: by each launch. arrays: all
-    that the table holds addresses of.
+    mask_words: of scratch, 4 bytes each. tiles: of each launch how many blocks. bytes_moved: by each launch. arrays:
+    all that the table holds addresses of.
     """
 
     table: NDArray[np.uint64]
