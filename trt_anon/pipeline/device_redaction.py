@@ -1,4 +1,4 @@
-"""Redaction of batches on a device, in place: for each layer two or three launches, whatever the number of its frames."""
+"""Redaction of batches on a device, in place: two or three launches for each layer, whatever the number of frames."""
 
 from __future__ import annotations
 
