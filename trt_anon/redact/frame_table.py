@@ -23,7 +23,7 @@ from trt_anon.types import Frame, Region
 MASK_WORDS, MASK_ROWS = 4, 128  # of a tile of masks, as in frame.cu
 TILE, ROWS = 32, 4  # of a block's threads
 THREADS = TILE * ROWS  # of a block; as many rows of a round shape's mask, or words of a dilated one, make a tile
-_MOST_PAIRS = 1 << 22  # of regions that are held against each other at once
+_MOST_PAIRS = 1 << 20  # of regions that are held against each other at once
 
 # struct Region and struct Point of frame.cu.
 REGION = np.dtype(
@@ -142,7 +142,7 @@ def region_table(
     )
     points = _outlines(rows, [regions[i] for i in order.tolist()], first)
     used = []
-    for row, i in zip(rows, order.tolist(), strict=True):
+    for row, i in zip(rows, order.tolist(), strict=True) if any(bitmaps) else ():
         bitmap = bitmaps[i]
         if bitmap is not None:
             row["bitmap"], row["bitmap_size"] = address_of(bitmap.words), (bitmap.width_px, bitmap.height_px)
@@ -220,9 +220,8 @@ def _outlines(rows: NDArray[np.void], regions: Sequence[Region], first: NDArray[
     """What `polygon_mask` does before it looks at a row of blocks."""
     outlines = []
     count = 0
-    for row, region, origin in zip(rows, regions, first, strict=True):
-        if row["shape"] != _POLYGON:
-            continue
+    for number in np.flatnonzero(rows["shape"] == _POLYGON).tolist():
+        row, region, origin = rows[number], regions[number], first[number]
         unit = row["block"].astype(np.float64)
         start = (np.array(region.points_px, np.float64) - origin) / unit - 0.5
         along = np.roll(start, -1, axis=0) * unit - start * unit
