@@ -25,7 +25,6 @@ from PIL import Image
 from render import Fonts
 from scenes import Photo, SceneMaker, Settings
 
-MOST_PLATES = 12
 CHUNK = 64
 """Pictures of a file."""
 
@@ -98,15 +97,8 @@ def _render(number: int, arguments: argparse.Namespace) -> None:
     names, made = list(makers), 0
     while time.monotonic() - began < arguments.seconds:
         name = names[rng.choice(len(names), p=np.array([shares[n] for n in names]) / sum(shares.values()))]
-        pixels = np.zeros((CHUNK, arguments.side, arguments.side, 3), np.uint8)
-        quads = np.zeros((CHUNK, MOST_PLATES, 4, 2), np.float32)
-        there, exact = np.zeros((2, CHUNK, MOST_PLATES), np.bool_)
-        for place in range(CHUNK):
-            sample = makers[name].sample(rng)
-            count = min(len(sample.quads), MOST_PLATES)
-            pixels[place] = sample.pixels[..., ::-1]
-            quads[place, :count], exact[place, :count] = sample.quads[:count], sample.exact[:count]
-            there[place, :count] = True
+        samples = zip(*(makers[name].sample(rng).arrays() for _ in range(CHUNK)), strict=True)
+        pixels, quads, there, exact = (np.stack(arrays) for arrays in samples)
         partial = arguments.pool / f"{name}-{number}-{made}.partial"
         with partial.open("wb") as file:
             np.savez(file, pixels=pixels, quads=quads, there=there, exact=exact)

@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from render import Fonts, Picture, plate, sign
 
+MOST_PLATES = 12
+"""Of a picture, that are learnt from."""
+
 Points = NDArray[np.float32]
 Floats = NDArray[np.float32]
 
@@ -62,6 +65,14 @@ class Sample:
     pixels: Picture
     quads: Points
     exact: NDArray[np.bool_]
+
+    def arrays(self) -> tuple[Picture, Points, NDArray[np.bool_], NDArray[np.bool_]]:
+        """BGR as the network sees it; quads (MOST_PLATES, 4, 2), which of them are there, and which are exact."""
+        count = min(len(self.quads), MOST_PLATES)
+        quads = np.zeros((MOST_PLATES, 4, 2), np.float32)
+        there, exact = np.zeros((2, MOST_PLATES), np.bool_)
+        quads[:count], there[:count], exact[:count] = self.quads[:count], True, self.exact[:count]
+        return np.ascontiguousarray(self.pixels[..., ::-1]), quads, there, exact
 
 
 def _corners(box: Floats) -> Points:

@@ -26,11 +26,10 @@ from data import FOLDS, fold_of, load_cars, load_others, with_unlabelled
 from losses import losses
 from network import PlateNet
 from render import Fonts
-from scenes import SceneMaker, Settings
+from scenes import MOST_PLATES, SceneMaker, Settings
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-MOST_PLATES = 12
 FINAL, BASE = -1, -2
 NAMES = {FINAL: "final", BASE: "base"} | {fold: f"fold{fold}" for fold in range(FOLDS)}
 """Folders of networks: of the folds; the final one, which sees every picture; the base, which sees no car."""
@@ -58,12 +57,7 @@ class Scenes(IterableDataset):  # type: ignore[type-arg]
         ]
         maker = SceneMaker(cars, others, Fonts(self.fonts), self.settings)
         while True:
-            sample = maker.sample(rng)
-            quads = np.zeros((MOST_PLATES, 4, 2), np.float32)
-            there, exact = np.zeros(MOST_PLATES, np.bool_), np.zeros(MOST_PLATES, np.bool_)
-            count = min(len(sample.quads), MOST_PLATES)
-            quads[:count], there[:count], exact[:count] = sample.quads[:count], True, sample.exact[:count]
-            yield np.ascontiguousarray(sample.pixels[..., ::-1]), quads, there, exact
+            yield maker.sample(rng).arrays()
 
 
 class Pool:

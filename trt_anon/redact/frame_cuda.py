@@ -18,7 +18,8 @@ from trt_anon.redact.frame_table import ROWS, TILE
 from trt_anon.types import Frame, Region
 
 TOLERANCE_CODES = 1
-"""Largest difference to the specification, of the Gaussian alone: sums are float32 here, so halves may round otherwise.
+"""Largest difference to the specification, of the Gaussian alone: here sums are float32, and from row to row codes of 8
+bits grow by steps of 1/256, so what lies near a half may round otherwise.
 Pixelation, solid fill and the masks of all methods are equal to the bit."""
 
 SOURCE = Path(__file__).with_name("frame.cu")
