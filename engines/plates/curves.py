@@ -17,8 +17,9 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 PARTS = ("obj", "cls", "box", "corners")
-STYLES = {"first": "-", "second": "--", "third": ":", "fourth": "-."}
-"""Of runs: two on a GPU, and two on a CPU with other shares of pictures, so that their losses are not to be compared."""
+STYLES = {"first": "-", "second": "--", "third": ":", "fourth": "-.", "fifth": (0, (1, 3))}
+"""Of runs: two on a GPU, two on a CPU, and one on a GPU, each with other shares of pictures, so that their losses are not to be
+compared."""
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
             run, network = name.split()
             steps = [row["step"] for row in rows]
             losses, colour = [row[part] for row in rows], f"C{networks.index(network)}"
-            axes[place].plot(steps, losses, STYLES[run], color=colour, label=f"{network}, {run} run")
+            axes[place].plot(steps, losses, linestyle=STYLES[run], color=colour, label=f"{network}, {run} run")
         axes[place].set(title=f"loss: {part}", xlabel="steps of the run", yscale="log")
         axes[place].grid(alpha=0.3, which="both")
     axes[-1].legend(fontsize=6, ncols=2)
