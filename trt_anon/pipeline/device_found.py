@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,14 @@ def thresholds_of(detectors: Sequence[DeviceDetector], classes: int) -> NDArray[
     return found
 
 
+def found_or_why(look: Callable[[], Seen]) -> Found:
+    """What `look` gives, or the error that it raises."""
+    try:
+        return look()
+    except TrtAnonError as error:
+        return error
+
+
 def seen_in_batch(
     results: Mapping[str, NDArray[Any]],
     count: int,
@@ -63,25 +72,19 @@ def seen_in_batch(
     """
     counts = results["counts"][:count]
     flagged = [results["nms"], *(results[f"decode {number}"] for number in range(len(families)))]
-    unwell = any(status[:count].any() for status in flagged) or ((counts < 0) | (counts > MAX_FOUND)).any()
-    most = int(counts.max(initial=0))
-    class_ids = scores = boxes = None
-    if not unwell and not weak and "landmarks" not in results:
+    well = not any(status[:count].any() for status in flagged) and ((counts >= 0) & (counts <= MAX_FOUND)).all()
+    if well and not weak and "landmarks" not in results:
+        most = int(counts.max(initial=0))
         class_ids, scores, boxes = (results[name][:count, :most].copy() for name in ("class_ids", "scores", "boxes"))
         there = np.arange(most) < counts[:, None]
-        if not (scores >= thresholds[np.where(there, class_ids, 0)])[there].all():
-            class_ids = None
-    if class_ids is None or scores is None or boxes is None:
-        found: list[Found] = []
-        for place in range(count):
-            try:
-                found.append(seen_in(results, place, families, class_names, thresholds, weak=weak))
-            except TrtAnonError as error:
-                found.append(error)
-        return found
+        if (scores >= thresholds[np.where(there, class_ids, 0)])[there].all():
+            return [
+                Seen(Detections(boxes[place, :kept], scores[place, :kept], class_ids[place, :kept], class_names))
+                for place, kept in enumerate(counts.tolist())
+            ]
     return [
-        Seen(Detections(boxes[place, :kept], scores[place, :kept], class_ids[place, :kept], class_names))
-        for place, kept in enumerate(counts.tolist())
+        found_or_why(partial(seen_in, results, place, families, class_names, thresholds, weak=weak))
+        for place in range(count)
     ]
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,11 +23,11 @@ from trt_anon.cuda.memory import DeviceMemory, Graph, fields_of, packed_offsets
 from trt_anon.cuda.traffic import Purpose
 from trt_anon.detect.decode_cuda import DecodeCuda
 from trt_anon.detect.segmentation import Segmentation
-from trt_anon.errors import ModelError, TrtAnonError, UsageError
+from trt_anon.errors import ModelError, UsageError
 from trt_anon.media import MediaInfo
 from trt_anon.pipeline.detection import least_thresholds
 from trt_anon.pipeline.device_detector import DeviceDetector, Ready
-from trt_anon.pipeline.device_found import MAX_FOUND, Found, Seen, seen_in_batch, thresholds_of
+from trt_anon.pipeline.device_found import MAX_FOUND, Found, Seen, found_or_why, seen_in_batch, thresholds_of
 from trt_anon.pipeline.device_pictures import DevicePictures
 from trt_anon.postprocess.merge_cuda import CandidateList, MergeCuda
 from trt_anon.postprocess.nms_cuda import MAX_CANDIDATES, NmsCuda
@@ -153,7 +154,7 @@ class DeviceModel:
         self._memory.wait(slot.done, "detections")
         count = len(batch.frames)
         if self.decoded_on_host:
-            return [self._from_outputs(slot, place) for place in range(count)]
+            return [found_or_why(partial(self._from_outputs, slot, place)) for place in range(count)]
         assert self._thresholds is not None
         results = fields_of(slot.results, self._wanted, self._offsets)
         families = [look.detector.family.name for look in self._looks]
@@ -369,13 +370,7 @@ class DeviceModel:
         )
         self._merge.take(merged, self._kept, self._out, stream=stream)
 
-    def _from_outputs(self, slot: _Slot, place: int) -> Found:
-        try:
-            return self._decoded(slot, place)
-        except TrtAnonError as error:
-            return error
-
-    def _decoded(self, slot: _Slot, place: int) -> Seen:
+    def _from_outputs(self, slot: _Slot, place: int) -> Seen:
         passes = []
         for look, host in zip(self._looks, slot.outputs, strict=True):
             part, row = divmod(place, self._batch // len(look.outputs))

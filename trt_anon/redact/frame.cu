@@ -667,9 +667,8 @@ __device__ __forceinline__ bool takes(const Region& region, const unsigned* mask
 __device__ __forceinline__ unsigned mask_word(const Region& region, const unsigned* masks, int word, int row) {
     const int words = (region.size[0] + 31) / 32;
     if (word < 0 || word >= words) return 0;
-    if (region.shape != SHAPE_BOX) return masks[region.mask + static_cast<size_t>(row) * words + word];
-    const int rest = region.size[0] - 32 * word;
-    return rest >= 32 ? ALL_LANES : (1u << rest) - 1;
+    if (region.shape == SHAPE_BOX) return span_bits(0, region.size[0], word);
+    return masks[region.mask + static_cast<size_t>(row) * words + word];
 }
 
 // The 32 bits from column `from`, which may be anywhere, of a row of a region's mask.
@@ -735,8 +734,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, REDACT_BLUR_BLOCKS) redact
     const int lane = threadIdx.x, warp = threadIdx.y, thread = warp * 32 + lane;
     if (blockIdx.x >= layout.blur_tiles) {
         const Work work = part_of<Work>(table, layout.derived_work)[blockIdx.x - layout.blur_tiles];
-        const Region* const regions = part_of<Region>(table, layout.regions);
-        dilate_tile(regions[work.owner], work.tile, masks, thread);
+        dilate_tile(part_of<Region>(table, layout.regions)[work.owner], work.tile, masks, thread);
         return;
     }
     const Work work = part_of<Work>(table, layout.blur_work)[blockIdx.x];
@@ -1045,10 +1043,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, REDACT_WRITE_BLOCKS) redac
     const unsigned* const rivals = part_of<unsigned>(table, layout.rivals) + patch.rivals;
     const bool has_rivals = patch.rivals != 0, plain = patch.mask == NO_MASK;
     const unsigned* const mask = masks + (plain ? 0 : patch.mask) + mask_number;
-    const int last_word = mask_words - 1, blocks_x = (patch.axis[0].length + (1 << log2_x) - 1) >> log2_x;
-    const unsigned all = mask_number > last_word    ? 0
-                         : mask_number < last_word ? ALL_LANES
-                                                   : ALL_LANES >> (31 - ((blocks_x - 1) & 31));
+    const unsigned all = span_bits(0, (patch.axis[0].length + (1 << log2_x) - 1) >> log2_x, mask_number);
     unsigned any = 0;
 #pragma unroll 1
     for (int turn = 0; turn < WRITE_TURNS; ++turn) {

@@ -142,7 +142,7 @@ def plan_redaction(
         raise ValueError(f"{len(frames)} frames, but regions for {len(regions_per_frame)}")
     planes = _planes(frames)
     table = region_table(frames, regions_per_frame, bitmaps_per_frame, config.detail_share, config.feather)
-    patches, planes_each = _patches(frames, planes, table, config)
+    patches, gathered, planes_each = _patches(frames, planes, table, config)
     across, down = patches["axis"][:, 0], patches["axis"][:, 1]
     channels = patches["channels"]
     parts = [axis["cells"] * axis["slices"] for axis in (across, down)]
@@ -156,7 +156,6 @@ def plan_redaction(
     if config.feather:
         write_tiles = -(-across["length"] // TILE) * -(-down["length"] // TILE)
     samples = across["length"] * down["length"] * channels << patches["wide"]
-    gathered = _gathered(patches) & (config.method != "solid")
     if config.method == "solid":
         cells, sums, sum_tiles, blur_tiles = (np.zeros_like(array) for array in (cells, sums, sum_tiles, blur_tiles))
     unsummed = ~gathered & (across["size"] == 1) & (down["size"] == 1) & (config.method == "gaussian")
@@ -243,11 +242,11 @@ def _planes(frames: Sequence[Frame]) -> NDArray[np.int64]:
 
 def _patches(
     frames: Sequence[Frame], planes: NDArray[np.int64], table: RegionTable, config: RedactConfig
-) -> tuple[NDArray[np.void], int]:
-    """Every region in every plane of its frame, and in how many planes at most a region lies."""
+) -> tuple[NDArray[np.void], NDArray[np.bool_], int]:
+    """Every region in every plane of its frame, which of these one block sums, and in how many planes at most."""
     plane_counts = np.array([len(frame.planes) for frame in frames], np.int64)[table.frame]
     log2_block = blocks_of(frames)[table.frame]
-    made = []
+    made, gathered = [], []
     for plane in range(int(plane_counts.max(initial=0))):
         index = np.flatnonzero(plane_counts > plane)
         of_frame, log2 = table.frame[index], log2_block[index]
@@ -278,9 +277,11 @@ def _patches(
                 log2_unit[:, axis],
                 log2[:, axis],
             )
-        _tiles(patches, config.method)
+        gathered.append(_tiles(patches, config.method))
         made.append(patches)
-    return (np.concatenate(made) if made else np.zeros(0, _WIDE_PATCH)), len(made)
+    if not made:
+        return np.zeros(0, _WIDE_PATCH), np.zeros(0, np.bool_), 0
+    return np.concatenate(made), np.concatenate(gathered), len(made)
 
 
 def _form_of(frame: Frame, plane: int) -> tuple[int, int, int, list[int]]:
@@ -335,13 +336,17 @@ def _gathered(patches: NDArray[np.void]) -> NDArray[np.bool_]:
     return found
 
 
-def _tiles(patches: NDArray[np.void], method: str) -> None:
-    """How many parts of cells a tile of sums has, and how many rows a tile of samples, so that both find room."""
+def _tiles(patches: NDArray[np.void], method: str) -> NDArray[np.bool_]:
+    """How many parts of cells a tile of sums has, and how many rows a tile of samples, so that both find room.
+
+    Gives which patches a single block sums and blurs.
+    """
     across, down = patches["axis"][:, 0], patches["axis"][:, 1]
     step = patches["channels"] << patches["wide"]
     log2_y = down["log2_block"]
     width = np.minimum(across["length"], _WRITE_BLOCKS << across["log2_block"])
     tall = np.full(len(patches), _WRITE_ROWS, np.int64) << log2_y
+    gathered = np.zeros(len(patches), np.bool_)
     if method != "solid":
         part = across["part"]
         across["tile"] = np.clip(_SUM_BYTES // (part * step), 1, across["cells"] * across["slices"])
@@ -351,7 +356,8 @@ def _tiles(patches: NDArray[np.void], method: str) -> None:
         down["part"] = -(-down["part"] // np.maximum(cuts, 1))
         down["slices"] = -(-down["size"] // down["part"])
         parts = np.maximum(down["cells"] * down["slices"], 1)
-        items = np.where(_gathered(patches), _SUM_ITEMS, THREADS)
+        gathered = _gathered(patches)
+        items = np.where(gathered, _SUM_ITEMS, THREADS)
         down["tile"] = -(-parts // -(-parts // (items // words)))  # tiles alike
         least = down["size"]
         if method == "pixelate":  # cells differ by a block
@@ -365,6 +371,7 @@ def _tiles(patches: NDArray[np.void], method: str) -> None:
             break
         tall = np.where(tall > _FEW_ROWS << log2_y, -(-tall // 2), tall)
     patches["rows"] = np.maximum(tall >> log2_y, 1) << log2_y
+    return gathered
 
 
 def cells_and_sigmas(sigma: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

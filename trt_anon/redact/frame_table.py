@@ -53,9 +53,8 @@ REGION = np.dtype(
 )
 POINT = np.dtype([("x", np.float64), ("y", np.float64), ("length", np.float64)], align=True)
 
-BOX = 1  # of `shape`: its regions have no mask
-_ROUND, _BOX, _POLYGON, _BITMAP = 0, BOX, 2, 3
-_SHAPES = {"ellipse": _ROUND, "rounded": _ROUND, "box": _BOX, "polygon": _POLYGON}
+_ROUND, BOX, _POLYGON, _BITMAP = range(4)  # of `shape`; a box has no mask
+_SHAPES = {"ellipse": _ROUND, "rounded": _ROUND, "box": BOX, "polygon": _POLYGON}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,7 +149,7 @@ def region_table(
             used.append(bitmap)
     words = -(-rows["size"][:, 0].astype(np.int64) // WORD)
     height = rows["size"][:, 1].astype(np.int64)
-    drawn = rows["shape"] != _BOX
+    drawn = rows["shape"] != BOX
     sizes = np.where(drawn, words * height, 0)
     rows["mask"] = np.cumsum(sizes) - sizes
     derived_words = -(-(rows["size"][:, 0] + 2 * radius) // WORD) * (height + 2 * radius) * (radius > 0)
