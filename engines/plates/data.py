@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,6 +103,11 @@ def load_cars(data: Path) -> list[Photo]:
 def with_unlabelled(photos: list[Photo]) -> list[Photo]:
     """The same with the plates that labels leave out and an eye has seen, so that training does not unlearn them."""
     return [_with_more(p, np.array(UNLABELLED.get(p.name, []), np.float32).reshape(-1, 4)) for p in photos]
+
+
+def with_mistaken(photos: list[Photo], known: Mapping[str, list[list[float]]]) -> list[Photo]:
+    """The same with what an earlier network took for plates in them, from mistaken.py: boxes by picture."""
+    return [replace(p, mistaken=np.array(known.get(p.name, []), np.float32).reshape(-1, 4)) for p in photos]
 
 
 def load_others(data: Path, *, judged: bool) -> list[Photo]:

@@ -15,12 +15,13 @@ import io
 import json
 import multiprocessing
 import time
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-from data import FOLDS, fold_of, load_cars, load_others, with_unlabelled
+from data import FOLDS, fold_of, load_cars, load_others, with_mistaken, with_unlabelled
 from PIL import Image
 from render import Fonts
 from scenes import Photo, SceneMaker, Settings
@@ -48,10 +49,7 @@ def stream_names() -> list[str]:
 def pack(arguments: argparse.Namespace) -> None:
     known = json.loads(arguments.mistaken.read_text()) if arguments.mistaken else {}
     cars = with_unlabelled(load_cars(arguments.data))
-    others = [
-        replace(photo, mistaken=np.array(known.get(photo.name, []), np.float32).reshape(-1, 4))
-        for photo in load_others(arguments.data, judged=False)
-    ]
+    others = with_mistaken(load_others(arguments.data, judged=False), known)
     arrays: dict[str, np.ndarray] = {}
     for n, photo in enumerate([*cars, *others]):
         jpeg = io.BytesIO()
@@ -77,6 +75,17 @@ def load_pack(file: Path) -> tuple[list[Photo], list[Photo]]:
             for n, name in enumerate(arrays["names"])
         ]
         return photos[: int(arrays["cars"])], photos[int(arrays["cars"]) :]
+
+
+def beside_each_other(processes: Any, work: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> None:
+    """Let a new process of its own do each call, and wait for all. processes: `multiprocessing`, or PyTorch's."""
+    started = [processes.get_context("spawn").Process(target=work, args=call) for call in calls]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+        if process.exitcode:
+            raise SystemExit(f"a process ended with {process.exitcode}")
 
 
 def _render(number: int, arguments: argparse.Namespace) -> None:
@@ -108,14 +117,7 @@ def _render(number: int, arguments: argparse.Namespace) -> None:
 
 def render(arguments: argparse.Namespace) -> None:
     arguments.pool.mkdir(parents=True, exist_ok=True)
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_render, args=(n, arguments)) for n in range(arguments.workers)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-        if worker.exitcode:
-            raise SystemExit(f"a worker ended with {worker.exitcode}")
+    beside_each_other(multiprocessing, _render, [(n, arguments) for n in range(arguments.workers)])
     print(f"{CHUNK * len(list(arguments.pool.glob('*.npz')))} pictures")
 
 

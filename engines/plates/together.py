@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from data import FOLDS
-from pool import WITH_CARS, stream_names
+from pool import WITH_CARS, beside_each_other, stream_names
 from torch import Tensor
 from train import BASE, FINAL, NAMES, Learner, varied
 
@@ -50,15 +49,16 @@ MIXTURE = {"rendered": 0.26, "labelled": 0.39, "none": 0.35}
 SMALL = 320
 """Of ablations, so that they see more pictures in their time."""
 
-ABLATIONS: dict[str, Network] = {
-    "as-it-is": Network("", 0, MIXTURE, SMALL),
-    "side-416": Network("", 0, MIXTURE),
-    "no-rendered": Network("", 0, {"labelled": 0.65, "none": 0.35}, SMALL),
-    "only-rendered": Network("", 0, {"rendered": 0.65, "none": 0.35}, SMALL),
-    "on-anything": Network("", 0, {"rendered": 0.26, "labelled": 0.39, "none": 0.15, "anything": 0.2}, SMALL),
-    "no-others": Network("", 0, {"rendered": 0.4, "labelled": 0.6}, SMALL),
-    "from-base": Network("", 0, MIXTURE, SMALL, "base"),
+ABLATIONS: dict[str, tuple[dict[str, float], int | None, str | None]] = {
+    "as-it-is": (MIXTURE, SMALL, None),
+    "side-416": (MIXTURE, None, None),
+    "no-rendered": ({"labelled": 0.65, "none": 0.35}, SMALL, None),
+    "only-rendered": ({"rendered": 0.65, "none": 0.35}, SMALL, None),
+    "on-anything": ({"rendered": 0.26, "labelled": 0.39, "none": 0.15, "anything": 0.2}, SMALL, None),
+    "no-others": ({"rendered": 0.4, "labelled": 0.6}, SMALL, None),
+    "from-base": (MIXTURE, SMALL, "base"),
 }
+"""What `Network` says of each."""
 
 
 def networks_of(run: str) -> list[Network]:
@@ -69,11 +69,7 @@ def networks_of(run: str) -> list[Network]:
         return [Network(NAMES[fold], fold, MIXTURE) for fold in FOLDS_AND_FINAL]
     if run != "ablations":
         raise SystemExit(f"no networks are called {run}: main, base or ablations")
-    return [
-        replace(network, name=f"{name}/{NAMES[fold]}", fold=fold)
-        for name, network in ABLATIONS.items()
-        for fold in range(FOLDS)
-    ]
+    return [Network(f"{name}/{NAMES[fold]}", fold, *what) for name, what in ABLATIONS.items() for fold in range(FOLDS)]
 
 
 @dataclass
@@ -133,30 +129,22 @@ def work(number: int, arguments: argparse.Namespace, networks: list[Network], st
             learner.start(torch.load(weights, map_location=device, weights_only=True))
         learners.append(learner)
         chances.append(torch.tensor(network.chances(names), device=device))
-    totals: list[dict[str, Tensor]] = [{} for _ in networks]
     histories: list[list[dict[str, float]]] = [[] for _ in networks]
-    began, step, noted = time.monotonic(), 0, 0
+    began = time.monotonic()
     while (share := (time.monotonic() - began) / seconds) < 1:
-        rate = arguments.rate * min((step + 1) / 200, 0.5 * (1 + math.cos(math.pi * share)) + 0.01)
-        for network, learner, chance, total in zip(networks, learners, chances, totals, strict=True):
-            pixels, quads, there, exact = streams.draw(chance, arguments.batch, network.side)
-            for name, value in learner.learn(pixels, quads, there, exact, rate).items():
-                total[name] = total.get(name, torch.zeros((), device=device)) + value
-        step += 1
-        if step % 20 == 0 and device.type == "cuda":
+        for network, learner, chance in zip(networks, learners, chances, strict=True):
+            learner.learn(*streams.draw(chance, arguments.batch, network.side), share)
+        if learners[0].step % 20 == 0 and device.type == "cuda":
             torch.cuda.synchronize()  # else the host runs ahead, and the schedule with it
         if share * 12 > len(histories[0]) + 1:
-            for total, history in zip(totals, histories, strict=True):
-                figures = {name: float(value) / (step - noted) for name, value in total.items()}
-                history.append({"step": step, "seconds": share * seconds, "rate": rate, **figures})
-                total.clear()
-            noted = step
+            for learner, history in zip(learners, histories, strict=True):
+                history.append({"seconds": share * seconds, **learner.figures()})
     for network, learner, history in zip(networks, learners, histories, strict=True):
         folder = arguments.out / network.name
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(learner.mean, folder / "weights.pt")
         (folder / "history.json").write_text(json.dumps(history, indent=1) + "\n")
-        print(f"{network.name}: {step} steps, {history[-1] if history else ''}", flush=True)
+        print(f"{network.name}: {learner.step} steps, {history[-1] if history else ''}", flush=True)
 
 
 def main() -> None:
@@ -173,7 +161,6 @@ def main() -> None:
     arguments = parser.parse_args()
     streams = Streams.load(arguments.pool, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     print(f"{len(streams.pixels)} pictures", flush=True)
-    context = torch.multiprocessing.get_context("spawn")
     for run in arguments.run:
         names, _, seconds = run.partition(":")
         networks = [network for name in names.split(",") for network in networks_of(name)]
@@ -181,16 +168,8 @@ def main() -> None:
         if count == 1:
             work(0, arguments, networks, streams, float(seconds))
             continue
-        processes = [
-            context.Process(target=work, args=(n, arguments, networks[n::count], streams, float(seconds)))
-            for n in range(count)
-        ]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join()
-            if process.exitcode:
-                raise SystemExit(f"a process ended with {process.exitcode}")
+        calls = [(n, arguments, networks[n::count], streams, float(seconds)) for n in range(count)]
+        beside_each_other(torch.multiprocessing, work, calls)
 
 
 if __name__ == "__main__":

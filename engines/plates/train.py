@@ -16,13 +16,12 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from data import FOLDS, fold_of, load_cars, load_others, with_unlabelled
+from data import FOLDS, fold_of, load_cars, load_others, with_mistaken, with_unlabelled
 from losses import losses
 from network import PlateNet
 from render import Fonts
@@ -51,10 +50,7 @@ class Scenes(IterableDataset):  # type: ignore[type-arg]
         rng = np.random.default_rng((self.seed, 0 if worker is None else worker.id))
         cars = [] if self.fold == BASE else with_unlabelled(load_cars(self.data))
         cars = [photo for photo in cars if fold_of(photo.name) != self.fold]
-        others = [
-            replace(photo, mistaken=np.array(self.mistaken.get(photo.name, []), np.float32).reshape(-1, 4))
-            for photo in load_others(self.data, judged=False)
-        ]
+        others = with_mistaken(load_others(self.data, judged=False), self.mistaken)
         maker = SceneMaker(cars, others, Fonts(self.fonts), self.settings)
         while True:
             yield maker.sample(rng).arrays()
@@ -102,10 +98,10 @@ def varied(pixels: Tensor, quads: Tensor, there: Tensor, exact: Tensor) -> tuple
 
 
 class Learner:
-    """A network, its optimizer, and the running mean of its weights, which is what is kept."""
+    """A network, its optimizer, and the running mean of its weights, which is what is kept. rate: at its highest."""
 
     def __init__(self, device: torch.device, rate: float) -> None:
-        self.device = device
+        self.device, self.rate = device, rate
         self.fast = device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
         self.net = PlateNet().to(device, memory_format=torch.channels_last)
         decayed = [p for p in self.net.parameters() if p.ndim > 1]
@@ -114,16 +110,22 @@ class Learner:
         self.optimizer = torch.optim.AdamW(groups, lr=rate, fused=device.type == "cuda")
         self.mean = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
         self.step = 0
+        self._totals: dict[str, Tensor] = {}
+        self._counted = 0
 
     def start(self, weights: dict[str, Tensor]) -> None:
         """Go on from these weights."""
         self.net.load_state_dict(weights)
         self.mean = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
 
-    def learn(self, pixels: Tensor, quads: Tensor, there: Tensor, exact: Tensor, rate: float) -> dict[str, Tensor]:
-        """One step; the parts of the loss before it."""
+    def rate_at(self, share: float) -> float:
+        """The rate of the next step, where this share of the schedule is over: a warm-up, then half a cosine."""
+        return self.rate * min((self.step + 1) / 200, 0.5 * (1 + math.cos(math.pi * share)) + 0.01)
+
+    def learn(self, pixels: Tensor, quads: Tensor, there: Tensor, exact: Tensor, share: float) -> None:
+        """One step, where this share of the schedule is over."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.rate_at(share)
         self.net.train()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.fast):
             made = self.net(pixels.contiguous(memory_format=torch.channels_last))
@@ -138,7 +140,15 @@ class Learner:
             current = self.net.state_dict()
             floats = [name for name, value in self.mean.items() if value.dtype.is_floating_point]
             torch._foreach_lerp_([self.mean[n] for n in floats], [current[n] for n in floats], 1 - decay)
-        return {name: value.detach() for name, value in parts.items()}
+        for name, value in parts.items():
+            self._totals[name] = self._totals.get(name, torch.zeros((), device=self.device)) + value.detach()
+        self._counted += 1
+
+    def figures(self) -> dict[str, float]:
+        """The parts of the loss, their means since this was asked last; and the step and its rate."""
+        means = {name: float(value) / self._counted for name, value in self._totals.items()}
+        self._totals, self._counted = {}, 0
+        return {"step": self.step, "rate": self.optimizer.param_groups[0]["lr"], **means}
 
 
 def train(arguments: argparse.Namespace, fold: int) -> None:
@@ -166,24 +176,16 @@ def train(arguments: argparse.Namespace, fold: int) -> None:
     pool = Pool(iter(loader), arguments.pool, arguments.side, device)
     pool.refill(max(arguments.batch // 16, 1) * 2)
     began = last = saved = time.monotonic()
-    totals: dict[str, Tensor] = {}
-    counted = 0
     while (share := (spent + time.monotonic() - began) / arguments.seconds) < 1:
-        rate = arguments.rate * min((learner.step + 1) / 200, 0.5 * (1 + math.cos(math.pi * share)) + 0.01)
         if learner.step % arguments.fresh == 0 and share < 0.97:
             pool.refill()
-        parts = learner.learn(*pool.draw(arguments.batch), rate)
-        for name, value in parts.items():
-            totals[name] = totals.get(name, torch.zeros((), device=device)) + value
-        counted += 1
+        learner.learn(*pool.draw(arguments.batch), share)
         now = time.monotonic()
         if now - last > arguments.report:
-            figures = {name: float(value) / counted for name, value in totals.items()}
-            row = {"step": learner.step, "seconds": spent + now - began, "seen": pool.seen, "rate": rate}
-            history.append(row | figures)
-            shown = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
-            print(f"{folder.name}: {share:5.1%} step {learner.step}, {pool.seen} pictures made, {shown}", flush=True)
-            totals, counted, last = {}, 0, now
+            history.append({"seconds": spent + now - began, "seen": pool.seen, **learner.figures()})
+            shown = ", ".join(f"{name} {value:.3g}" for name, value in history[-1].items())
+            print(f"{folder.name}: {share:5.1%}, {shown}", flush=True)
+            last = now
         if now - saved > arguments.save:
             _save(checkpoint, learner, spent + now - began, history)
             saved = now
